@@ -1,0 +1,186 @@
+// Package config holds the service's one configuration: a struct, its defaults, and loading that takes a YAML file,
+// environment variables and flags, each overriding the one before it, and refuses whatever it does not know.
+package config
+
+import "time"
+
+// Config is everything that can be set. The yaml tag is a setting's name in the file; its dotted path, in upper case and
+// joined by underscores after PULSEGATE_, is the environment variable.
+type Config struct {
+	// Data is the data directory. Load replaces an empty one by the default, see [DefaultData].
+	Data string `yaml:"data" env:"DATA"`
+	// MQTT is the broker that devices connect to.
+	MQTT MQTT `yaml:"mqtt" envPrefix:"MQTT_"`
+	// HTTP serves health and metrics.
+	HTTP HTTP `yaml:"http" envPrefix:"HTTP_"`
+	// Freshness decides which readings count as current.
+	Freshness Freshness `yaml:"freshness" envPrefix:"FRESHNESS_"`
+	// ReplayMemory is this process' own memory of what it saw; JetStream decides in the end.
+	ReplayMemory ReplayMemory `yaml:"replay_memory" envPrefix:"REPLAY_MEMORY_"`
+	// NATS is the embedded server, or the real one to connect to.
+	NATS NATS `yaml:"nats" envPrefix:"NATS_"`
+	// Store is what is kept in JetStream and how.
+	Store Store `yaml:"store" envPrefix:"STORE_"`
+	// Consumers names the durable pull consumers to create on VITALS; in the environment separated by commas.
+	Consumers []string `yaml:"consumers" env:"CONSUMERS"`
+	// Log is the service's own log.
+	Log Log `yaml:"log" envPrefix:"LOG_"`
+}
+
+// MQTT configures the embedded broker.
+type MQTT struct {
+	// Listen is a TCP address, host:port; port 0 takes a free one.
+	Listen string `yaml:"listen" env:"LISTEN"`
+	// Topic is the pattern of the topics that readings are published on; {device_id} is exactly one whole level.
+	Topic string `yaml:"topic" env:"TOPIC"`
+	// MaxConnections is the number of connections served at once.
+	MaxConnections int `yaml:"max_connections" env:"MAX_CONNECTIONS"`
+	// ReceiveMaximum is the number of unacknowledged readings per connection, 1 to 65535 (MQTT 5, 3.2.2.3.3).
+	ReceiveMaximum int `yaml:"receive_maximum" env:"RECEIVE_MAXIMUM"`
+	// InFlight is the number of unacknowledged readings over all connections.
+	InFlight int `yaml:"in_flight" env:"IN_FLIGHT"`
+}
+
+// HTTP configures the server for health and metrics.
+type HTTP struct {
+	// Listen is a TCP address, host:port; port 0 takes a free one.
+	Listen string `yaml:"listen" env:"LISTEN"`
+}
+
+// LateRefuse is the one value of Freshness.Late so far: a reading that is too old is refused as stale.
+const LateRefuse = "refuse"
+
+// Freshness bounds a reading's signed timestamp.
+type Freshness struct {
+	// MaxAge is how old a reading may be.
+	MaxAge Duration `yaml:"max_age" env:"MAX_AGE"`
+	// MaxFuture is how far ahead of the gate's clock a reading may be.
+	MaxFuture Duration `yaml:"max_future" env:"MAX_FUTURE"`
+	// Late says what becomes of readings older than MaxAge.
+	Late string `yaml:"late" env:"LATE"`
+	// ClockTolerance is how far the gate's clock may be from that of NATS before the gate stops judging.
+	ClockTolerance Duration `yaml:"clock_tolerance" env:"CLOCK_TOLERANCE"`
+}
+
+// ReplayMemory bounds the memory of identities.
+type ReplayMemory struct {
+	// MaxReadings is the number of readings remembered at once.
+	MaxReadings int `yaml:"max_readings" env:"MAX_READINGS"`
+}
+
+// NATS configures the embedded server where URL is empty, and else the connection to a real one.
+type NATS struct {
+	// URL is one server or several separated by commas; empty means embedded. It may hold credentials, so it prints masked.
+	URL ServerURL `yaml:"url" env:"URL"`
+	// Listen is the embedded server's TCP address, host:port; port 0 takes a free one.
+	Listen string `yaml:"listen" env:"LISTEN"`
+	// Sync is when the embedded server calls fsync.
+	Sync Sync `yaml:"sync" env:"SYNC"`
+	// User logs in together with Password.
+	User string `yaml:"user" env:"USER"`
+	// Password belongs to User.
+	Password Secret `yaml:"password" env:"PASSWORD"`
+	// Token logs in alone.
+	Token Secret `yaml:"token" env:"TOKEN"`
+	// NkeyFile is the path of a file that holds an NKey seed.
+	NkeyFile string `yaml:"nkey_file" env:"NKEY_FILE"`
+	// CredsFile is the path of a NATS credentials file.
+	CredsFile string `yaml:"creds_file" env:"CREDS_FILE"`
+	// TLS is for the connection to a real server.
+	TLS TLS `yaml:"tls" envPrefix:"TLS_"`
+}
+
+// TLS names PEM files.
+type TLS struct {
+	// CA is the path of the authorities that the server's certificate is checked against; empty means the system's.
+	CA string `yaml:"ca" env:"CA"`
+	// Cert is the path of the client's certificate.
+	Cert string `yaml:"cert" env:"CERT"`
+	// Key is the path of the client's private key.
+	Key string `yaml:"key" env:"KEY"`
+}
+
+// Store configures the streams and the bucket.
+type Store struct {
+	// Deadline is how long one reading may try to be stored.
+	Deadline Duration `yaml:"deadline" env:"DEADLINE"`
+	// Republish shows each stored reading to core NATS subscribers as well.
+	Republish bool `yaml:"republish" env:"REPUBLISH"`
+	// Replicas is the number of servers that hold each stream: 1, 3 or 5.
+	Replicas int `yaml:"replicas" env:"REPLICAS"`
+	// DuplicateWindow is how long JetStream remembers an identity. It is at least Freshness.MaxAge + Freshness.MaxFuture +
+	// Deadline + twice Freshness.ClockTolerance, and at most Vitals.MaxAge.
+	DuplicateWindow Duration `yaml:"duplicate_window" env:"DUPLICATE_WINDOW"`
+	// Vitals bounds the stream VITALS; when it is full, readings are no longer acknowledged.
+	Vitals Stream `yaml:"vitals" envPrefix:"VITALS_"`
+	// Rejections bounds the stream REJECTIONS; when it is full, the oldest go.
+	Rejections Stream `yaml:"rejections" envPrefix:"REJECTIONS_"`
+	// Audit bounds the stream AUDIT.
+	Audit Stream `yaml:"audit" envPrefix:"AUDIT_"`
+	// Devices bounds the registry's bucket.
+	Devices Bucket `yaml:"devices" envPrefix:"DEVICES_"`
+}
+
+// Stream bounds one stream.
+type Stream struct {
+	// MaxBytes is the size in bytes, per replica.
+	MaxBytes Bytes `yaml:"max_bytes" env:"MAX_BYTES"`
+	// MaxAge is how long a message is kept.
+	MaxAge Duration `yaml:"max_age" env:"MAX_AGE"`
+}
+
+// Bucket bounds one key-value bucket.
+type Bucket struct {
+	// MaxBytes is the size in bytes, per replica.
+	MaxBytes Bytes `yaml:"max_bytes" env:"MAX_BYTES"`
+}
+
+// The values of Log.Format.
+const (
+	FormatAuto    = "auto" // console on a terminal, else JSON
+	FormatJSON    = "json"
+	FormatConsole = "console"
+)
+
+// Log configures the service's log.
+type Log struct {
+	// Level is the least severe level logged: trace, debug, info, warn or error.
+	Level string `yaml:"level" env:"LEVEL"`
+	// Format is one of the Format constants.
+	Format string `yaml:"format" env:"FORMAT"`
+}
+
+// Default is the configuration where nothing is set. Its Data is empty, since the default depends on the environment.
+func Default() Config {
+	const day = Duration(24 * time.Hour)
+	return Config{
+		MQTT: MQTT{
+			Listen:         "127.0.0.1:1883",
+			Topic:          "wearables/" + devicePlaceholder + "/vitals",
+			MaxConnections: 100_000,
+			ReceiveMaximum: 64,
+			InFlight:       16_384,
+		},
+		HTTP: HTTP{Listen: "127.0.0.1:8080"},
+		Freshness: Freshness{
+			MaxAge:         Duration(60 * time.Second),
+			MaxFuture:      Duration(5 * time.Second),
+			Late:           LateRefuse,
+			ClockTolerance: Duration(2 * time.Second),
+		},
+		ReplayMemory: ReplayMemory{MaxReadings: 1_000_000},
+		NATS:         NATS{Listen: "127.0.0.1:4222", Sync: SyncAlways},
+		Store: Store{
+			Deadline:        Duration(10 * time.Second),
+			Republish:       true,
+			Replicas:        1,
+			DuplicateWindow: Duration(2 * time.Minute),
+			Vitals:          Stream{MaxBytes: 2 * GiB, MaxAge: 7 * day},
+			Rejections:      Stream{MaxBytes: 256 * MiB, MaxAge: 30 * day},
+			Audit:           Stream{MaxBytes: 64 * MiB, MaxAge: 365 * day},
+			Devices:         Bucket{MaxBytes: 64 * MiB},
+		},
+		Consumers: []string{"triage"},
+		Log:       Log{Level: "info", Format: FormatAuto},
+	}
+}

@@ -1,0 +1,141 @@
+package config
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestErrorsInTheFile(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"unknown key", "\nlisten: x\n", `FILE:2: unknown key "listen"; allowed here: data, mqtt, http, freshness, replay_memory, nats, store, consumers, log`},
+		{"unknown key below", "mqtt:\n  listen: :1\n  port: 1\n", `FILE:3: unknown key "port"; allowed here: listen, topic, max_connections, receive_maximum, in_flight`},
+		{"unknown key two below", "store:\n  vitals: {size: 1}\n", `FILE:2: unknown key "size"; allowed here: max_bytes, max_age`},
+		{"dotted key", "mqtt.listen: x\n", `FILE:1: unknown key "mqtt.listen"; allowed here: data, mqtt, `},
+		{"part of a name", "m: {}\n", `FILE:1: unknown key "m"`},
+		{"key that is a number", "3: x\n", `FILE:1: a key that is not plain text; allowed here: data`},
+		{"merge key", "<<: {data: x}\n", `FILE:1: a key that is not plain text`},
+		{"duplicate", "log:\n  level: info\n  level: warn\n", `FILE:3: duplicate key "level", first at FILE:2`},
+		{"duplicate section", "log: {level: info}\nlog: {format: json}\n", `FILE:2: duplicate key "log", first at FILE:1`},
+		{"several documents", "data: /a\n---\ndata: /b\n", `FILE: more than one document`},
+		{"directive", "%YAML 1.2\n---\ndata: /a\n", `FILE: more than one document or a directive`},
+		{"syntax", "log: {level: info\n", `FILE:1: not YAML: `},
+		{"list for a document", "- a\n", `FILE:1: a list where keys are expected; allowed: data, mqtt`},
+		{"text for a section", "mqtt: :1883\n", `FILE:1: mqtt: a single value where keys are expected; allowed: listen, topic`},
+		{"section for a value", "data: {x: y}\n", `FILE:1: data: a mapping is not text; allowed: a directory`},
+		{"no value", "mqtt:\n  listen:\n", `FILE:2: mqtt.listen: no value is not text; allowed: host:port`},
+		{"anchor", "data: &a /x\n", `FILE:1: data: an anchor, alias or tag is not text`},
+		{"tag", "data: !!str /x\n", `FILE:1: data: an anchor, alias or tag is not text`},
+		{"not a number", "mqtt:\n  receive_maximum: abc\n", `FILE:2: mqtt.receive_maximum: "abc" is not a whole number; allowed: 1 to 65535`},
+		{"fraction", "mqtt:\n  receive_maximum: 1.5\n", `FILE:2: mqtt.receive_maximum: "1.5" is not a whole number; allowed: 1 to 65535`},
+		{"overflow", "mqtt: {in_flight: 99999999999999999999}\n", `FILE:1: mqtt.in_flight: "99999999999999999999" is not a whole number`},
+		{"out of range", "mqtt: {receive_maximum: 65536}\n", `FILE:1: mqtt.receive_maximum: "65536" is out of range; allowed: 1 to 65535`},
+		{"empty number", "mqtt: {in_flight: ''}\n", `FILE:1: mqtt.in_flight: an empty value is not a whole number`},
+		{"bool", "store: {republish: yes}\n", `FILE:1: store.republish: "yes" is not true or false; allowed: true, false`},
+		{"bool as number", "store: {republish: 1}\n", `FILE:1: store.republish: "1" is not true or false`},
+		{"duration without unit", "freshness: {max_age: 60}\n", `FILE:1: freshness.max_age: "60" is not a duration; allowed: 100ms to 24h`},
+		{"size", "store: {audit: {max_bytes: 1GX}}\n", `FILE:1: store.audit.max_bytes: "1GX" is not a size; allowed: 64KiB to 1024TiB`},
+		{"size with a comma", "store: {audit: {max_bytes: '1,5GiB'}}\n", `"1,5GiB" is not a size`},
+		{"negative size", "store: {audit: {max_bytes: -1}}\n", `"-1" is out of range`},
+		{"sync zero", "nats: {sync: 0s}\n", `FILE:1: nats.sync: "0s" is not a duration; allowed: always, or`},
+		{"sync long", "nats: {sync: 2h}\n", `FILE:1: nats.sync: "2h" is out of range`},
+		{"late keep", "freshness: {late: keep}\n", `FILE:1: freshness.late: "keep" comes later and is not available yet; allowed: refuse`},
+		{"late", "freshness: {late: drop}\n", `FILE:1: freshness.late: "drop" is unknown; allowed: refuse`},
+		{"address", "mqtt: {listen: localhost}\n", `FILE:1: mqtt.listen: "localhost" is not host:port; allowed: host:port`},
+		{"port", "http: {listen: ':65536'}\n", `FILE:1: http.listen: ":65536" has no valid port`},
+		{"topic without device", "mqtt: {topic: wearables/vitals}\n", `FILE:1: mqtt.topic: "wearables/vitals" does not have {device_id} as exactly one whole level`},
+		{"topic with a part", "mqtt: {topic: 'w/d-{device_id}'}\n", `does not have {device_id} as exactly one whole level`},
+		{"topic with two", "mqtt: {topic: '{device_id}/{device_id}'}\n", `does not have {device_id} as exactly one whole level`},
+		{"topic with a part too", "mqtt: {topic: '{device_id}/x{device_id}'}\n", `does not have {device_id} as exactly one whole level`},
+		{"topic wildcard", "mqtt: {topic: '+/{device_id}'}\n", `has a wildcard`},
+		{"topic placeholder", "mqtt: {topic: '{patient}/{device_id}'}\n", `has another placeholder`},
+		{"topic dollar", "mqtt: {topic: '$SYS/{device_id}'}\n", `begins with $`},
+		{"topic NUL", "mqtt: {topic: \"a\\0/{device_id}\"}\n", `has a character that MQTT does not allow`},
+		{"topic length", "mqtt: {topic: '{device_id}/" + strings.Repeat("abcdefgh", 20) + "'}\nlog: {level: x}\n", `FILE:2: log.level`},
+		{"replicas", "store: {replicas: 2}\n", `FILE:1: store.replicas: "2" is none of them; allowed: 1, 3, 5`},
+		{"replicas embedded", "store: {replicas: 3}\n", `FILE:1: store.replicas: more than one replica needs a cluster`},
+		{"window", "store:\n  duplicate_window: 78s\n", `FILE:2: store.duplicate_window: "1m18s" is shorter than freshness.max_age`},
+		{"window by max_age", "freshness: {max_age: 5m}\n", `default value: store.duplicate_window: "2m" is shorter than freshness.max_age + freshness.max_future + store.deadline + 2 * freshness.clock_tolerance; allowed: at least 5m19s`},
+		{"window over retention", "store: {vitals: {max_age: 1m}}\n", `store.duplicate_window: "2m" is longer than store.vitals.max_age; allowed: at most 1m`},
+		{"consumers text", "consumers: triage\n", `FILE:1: consumers: a single value is not a list; allowed: a list of different names`},
+		{"consumers nested", "consumers: [[a]]\n", `FILE:1: consumers: a list in the list is not text`},
+		{"consumers comma", "consumers: ['a,b']\n", `FILE:1: consumers: the list has an entry that is no name`},
+		{"consumers twice", "consumers: [a, a]\n", `FILE:1: consumers: the list has "a" twice`},
+		{"level", "log: {level: loud}\n", `FILE:1: log.level: "loud" is none of them; allowed: trace, debug, info, warn, error`},
+		{"format", "log: {format: xml}\n", `FILE:1: log.format: "xml" is none of them; allowed: auto, json, console`},
+		{"password embedded", "nats: {user: u, password: p}\n", `FILE:1: nats.user: has no effect on the embedded server`},
+		{"user alone", "nats: {url: 'nats://h', user: u}\n", `FILE:1: nats.user: needs nats.password`},
+		{"password alone", "nats: {url: 'nats://h', password: p}\n", `FILE:1: nats.password: needs nats.user`},
+		{"two ways", "nats:\n  url: nats://h\n  token: t\n  creds_file: c\n", `FILE:4: nats.creds_file: cannot be used together with nats.token`},
+		{"certificate alone", "nats: {url: 'nats://h', tls: {cert: c}}\n", `FILE:1: nats.tls.cert: needs nats.tls.key`},
+		{"key alone", "nats: {url: 'nats://h', tls: {key: c}}\n", `FILE:1: nats.tls.key: needs nats.tls.cert`},
+		{"URL", "nats: {url: 'http://h'}\n", `FILE:1: nats.url: the value is not a NATS URL; allowed: nats://`},
+		{"mask", "nats: {url: 'nats://h', user: u, password: '****'}\n", `FILE:1: nats.password: the value holds the mask **** that`},
+		{"masked URL", "nats: {url: 'nats://****@h'}\n", `FILE:1: nats.url: the value holds the mask`},
+		{"UTF-8", "data: \xff\n", `FILE: the file is not valid UTF-8`},
+		{"size of the file", strings.Repeat("#\n", maxFile/2+1), `FILE: the file is larger than 32KiB`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			file := write(t, test.text)
+			_, err := Load(Sources{File: file, Environ: []string{home}})
+			wantError(t, err, strings.ReplaceAll(test.want, "FILE", file))
+		})
+	}
+}
+
+func wantError(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want %s", want)
+	}
+	if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got  %s\nwant %s", err, want)
+	}
+	if problem := (*Error)(nil); !errors.As(err, &problem) {
+		t.Errorf("%T is no *Error", err)
+	}
+}
+
+func TestErrorsElsewhere(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "none.yaml")
+	for _, test := range []struct {
+		name    string
+		sources Sources
+		want    string
+	}{
+		{"missing file", Sources{File: missing}, missing + ": the configuration file cannot be read: no such file or directory"},
+		{"missing file by flag", Sources{Flags: parseFlags(t, "--config", missing)}, missing + ": the configuration file cannot be read"},
+		{"missing file by variable", Sources{Environ: []string{"PULSEGATE_CONFIG=" + missing}}, missing + ": the configuration file cannot be read"},
+		{"directory", Sources{File: t.TempDir()}, "cannot be read: is a directory"},
+		{"unknown variable", Sources{Environ: []string{"PULSEGATE_MQTT_LISTN=x"}}, "environment variable PULSEGATE_MQTT_LISTN: unknown; allowed: for instance PULSEGATE_MQTT_LISTEN, "},
+		{"variable of a verb", Sources{Environ: []string{"PULSEGATE_OPERATOR_URL=x"}}, "environment variable PULSEGATE_OPERATOR_URL: unknown"},
+		{"a typed port", Sources{Environ: []string{"PULSEGATE_MQTT_PORT=1883"}}, "environment variable PULSEGATE_MQTT_PORT: unknown"},
+		{"variable's type", Sources{Environ: []string{"PULSEGATE_MQTT_RECEIVE_MAXIMUM=abc"}}, `environment variable PULSEGATE_MQTT_RECEIVE_MAXIMUM: mqtt.receive_maximum: "abc" is not a whole number; allowed: 1 to 65535`},
+		{"variable's value", Sources{Environ: []string{"PULSEGATE_LOG_LEVEL=loud"}}, `environment variable PULSEGATE_LOG_LEVEL: log.level: "loud" is none of them; allowed: trace`},
+		{"variable's list", Sources{Environ: []string{"PULSEGATE_CONSUMERS=a, b"}}, "environment variable PULSEGATE_CONSUMERS: consumers: the list has an entry that is no name"},
+		{"flag's value", Sources{Flags: parseFlags(t, "--log-level=loud")}, `flag --log-level: log.level: "loud" is none of them`},
+		{"empty flag", Sources{Flags: parseFlags(t, "--mqtt-listen=")}, `flag --mqtt-listen: mqtt.listen: "" is not host:port`},
+		{"data directory", Sources{Flags: parseFlags(t, "--data=a\nb")}, "flag --data: data: the value has a control character"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.sources.Environ = append(test.sources.Environ, home)
+			_, err := Load(test.sources)
+			wantError(t, err, test.want)
+		})
+	}
+	_, err := Load(Sources{})
+	wantError(t, err, "data: there is no default")
+}
+
+func TestValidateAloneNamesTheKey(t *testing.T) {
+	c := Default()
+	c.MQTT.ReceiveMaximum = 0
+	wantError(t, c.Validate(), `mqtt.receive_maximum: "0" is out of range; allowed: 1 to 65535`)
+	c = Default()
+	c.MQTT.Topic = devicePlaceholder + "/" + strings.Repeat("a", longestTopic)
+	wantError(t, c.Validate(), "mqtt.topic: the value is too long")
+	if err := Default().Validate(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,206 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// devicePlaceholder is the level of MQTT.Topic that stands for the device.
+const devicePlaceholder = "{device_id}"
+
+// longestTopic is in bytes: MQTT 5, 1.5.4 bounds a string to 65535, and an id is at most 64.
+const longestTopic = 65535 - 64
+
+// rule is what one setting may be, whatever the others are.
+type rule struct {
+	allowed string
+	// check returns the problem in words that follow the value, or "". It is given the setting's own type.
+	check func(value any) string
+}
+
+// rules has one rule for each leaf.
+func rules() map[string]rule {
+	const (
+		tick = Duration(100 * time.Millisecond) // the least that JetStream takes for an age or a window
+		hour = Duration(time.Hour)
+		year = 365 * 24 * hour
+	)
+	return map[string]rule{
+		"data":                       text("a directory; empty for the default"),
+		"mqtt.listen":                address(),
+		"mqtt.topic":                 {"MQTT topic levels, one of them exactly " + devicePlaceholder + ", without wildcards", checkTopic},
+		"mqtt.max_connections":       between(1, 10_000_000),
+		"mqtt.receive_maximum":       between(1, 65_535),
+		"mqtt.in_flight":             between(1, 10_000_000),
+		"http.listen":                address(),
+		"freshness.max_age":          between(tick, 24*hour),
+		"freshness.max_future":       between(Duration(0), hour),
+		"freshness.late":             {LateRefuse, checkLate},
+		"freshness.clock_tolerance":  between(Duration(time.Millisecond), hour),
+		"replay_memory.max_readings": between(1, 1_000_000_000),
+		"nats.url":                   {"nats://, tls://, ws:// or wss:// with a host, several separated by commas; empty for the embedded server", checkURL},
+		"nats.listen":                address(),
+		"nats.sync":                  {"always, or a duration from 1ms to 1h", checkSync},
+		"nats.user":                  text("text"),
+		"nats.password":              {"text", checkSecret},
+		"nats.token":                 {"text", checkSecret},
+		"nats.nkey_file":             text("a file's path"),
+		"nats.creds_file":            text("a file's path"),
+		"nats.tls.ca":                text("a file's path"),
+		"nats.tls.cert":              text("a file's path"),
+		"nats.tls.key":               text("a file's path"),
+		"store.deadline":             between(tick, hour),
+		"store.republish":            {"true, false", func(any) string { return "" }},
+		"store.replicas":             oneOf(1, 3, 5),
+		"store.duplicate_window":     between(tick, year),
+		"store.vitals.max_bytes":     between(64*KiB, 1024*TiB),
+		"store.vitals.max_age":       between(tick, 100*year),
+		"store.rejections.max_bytes": between(64*KiB, 1024*TiB),
+		"store.rejections.max_age":   between(tick, 100*year),
+		"store.audit.max_bytes":      between(64*KiB, 1024*TiB),
+		"store.audit.max_age":        between(tick, 100*year),
+		"store.devices.max_bytes":    between(64*KiB, 1024*TiB),
+		"consumers":                  {"a list of different names, each of 1 to 64 letters, digits, _ or -", checkConsumers},
+		"log.level":                  oneOf("trace", "debug", "info", "warn", "error"),
+		"log.format":                 oneOf(FormatAuto, FormatJSON, FormatConsole),
+	}
+}
+
+func between[T cmp.Ordered](least, most T) rule {
+	allowed := fmt.Sprintf("%v to %v", least, most)
+	return rule{allowed, func(value any) string {
+		if v := value.(T); v < least || v > most {
+			return "is out of range"
+		}
+		return ""
+	}}
+}
+
+func oneOf[T comparable](values ...T) rule {
+	var names []string
+	for _, v := range values {
+		names = append(names, fmt.Sprint(v))
+	}
+	return rule{strings.Join(names, ", "), func(value any) string {
+		if !slices.Contains(values, value.(T)) {
+			return "is none of them"
+		}
+		return ""
+	}}
+}
+
+func text(allowed string) rule {
+	return rule{allowed, func(value any) string {
+		if strings.ContainsFunc(value.(string), unicode.IsControl) {
+			return "has a control character"
+		}
+		return ""
+	}}
+}
+
+func address() rule {
+	return rule{"host:port with a port from 0 to 65535, such as 127.0.0.1:1883", checkAddress}
+}
+
+func checkAddress(value any) string {
+	_, port, err := net.SplitHostPort(value.(string))
+	if err != nil {
+		return "is not host:port"
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "has no valid port"
+	}
+	return ""
+}
+
+func checkTopic(value any) string {
+	topic := value.(string)
+	rest := strings.ReplaceAll(topic, devicePlaceholder, "")
+	levels := slices.DeleteFunc(strings.Split(topic, "/"), func(level string) bool { return level != devicePlaceholder })
+	switch {
+	case len(levels) != 1 || strings.Count(topic, devicePlaceholder) != 1:
+		return "does not have " + devicePlaceholder + " as exactly one whole level"
+	case strings.ContainsAny(rest, "{}"):
+		return "has another placeholder than " + devicePlaceholder
+	case strings.ContainsAny(topic, "+#"):
+		return "has a wildcard"
+	case strings.HasPrefix(topic, "$"):
+		return "begins with $, which MQTT keeps for servers"
+	case !utf8.ValidString(topic), strings.ContainsFunc(topic, unicode.IsControl):
+		return "has a character that MQTT does not allow"
+	case len(topic) > longestTopic:
+		return "is too long"
+	}
+	return ""
+}
+
+func checkLate(value any) string {
+	switch value.(string) {
+	case LateRefuse:
+		return ""
+	case "keep":
+		return "comes later and is not available yet"
+	}
+	return "is unknown"
+}
+
+func checkURL(value any) string {
+	servers := value.(ServerURL)
+	if servers == "" {
+		return ""
+	}
+	if strings.Contains(string(servers), mask) {
+		return masked
+	}
+	for server := range strings.SplitSeq(string(servers), ",") {
+		if _, ok := parseServer(server); !ok {
+			return "is not a NATS URL"
+		}
+	}
+	return ""
+}
+
+// masked is for those who use the output of `pulsegate config` as their file.
+const masked = "holds the mask " + mask + " that `pulsegate config` prints in place of a secret"
+
+func checkSecret(value any) string {
+	if string(value.(Secret)) == mask {
+		return masked
+	}
+	if strings.ContainsFunc(string(value.(Secret)), unicode.IsControl) {
+		return "has a control character"
+	}
+	return ""
+}
+
+func checkSync(value any) string {
+	interval := value.(Sync)
+	if interval != SyncAlways && (interval < Sync(time.Millisecond) || interval > Sync(time.Hour)) {
+		return "is out of range"
+	}
+	return ""
+}
+
+var consumerName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+func checkConsumers(value any) string {
+	seen := map[string]bool{}
+	for _, name := range value.([]string) {
+		if !consumerName.MatchString(name) {
+			return "has an entry that is no name"
+		}
+		if seen[name] {
+			return "has " + strconv.Quote(name) + " twice"
+		}
+		seen[name] = true
+	}
+	return ""
+}

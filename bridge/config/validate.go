@@ -1,0 +1,108 @@
+package config
+
+import "fmt"
+
+// Validate checks each setting, and then those that depend on one another. Its error is an *Error for the first problem.
+func (c Config) Validate() error {
+	allRules := rules()
+	for _, l := range leaves() {
+		value := l.value(&c).Interface()
+		if problem := allRules[l.key].check(value); problem != "" {
+			return &Error{Key: l.key, Problem: shown(l, value) + " " + problem, Allowed: allRules[l.key].allowed}
+		}
+	}
+	for _, check := range []func(Config) *Error{embedded, authentication, certificate, window} {
+		if problem := check(c); problem != nil {
+			return problem
+		}
+	}
+	return nil
+}
+
+func shown(l leaf, value any) string {
+	if l.list() {
+		return "the list"
+	}
+	return quote(l, fmt.Sprint(value))
+}
+
+// embedded refuses what only a server of one's own can do, instead of ignoring it.
+func embedded(c Config) *Error {
+	if c.NATS.URL != "" {
+		return nil
+	}
+	for _, setting := range []struct{ key, value string }{
+		{"nats.user", c.NATS.User},
+		{"nats.password", string(c.NATS.Password)},
+		{"nats.token", string(c.NATS.Token)},
+		{"nats.nkey_file", c.NATS.NkeyFile},
+		{"nats.creds_file", c.NATS.CredsFile},
+		{"nats.tls.ca", c.NATS.TLS.CA},
+		{"nats.tls.cert", c.NATS.TLS.Cert},
+		{"nats.tls.key", c.NATS.TLS.Key},
+	} {
+		if setting.value != "" {
+			return &Error{Key: setting.key, Problem: "has no effect on the embedded server, which makes its own credentials; set nats.url too or leave it out"}
+		}
+	}
+	if c.Store.Replicas != 1 {
+		return &Error{Key: "store.replicas", Problem: "more than one replica needs a cluster, and the embedded server is alone; set nats.url or use 1"}
+	}
+	return nil
+}
+
+// authentication allows one way to log in.
+func authentication(c Config) *Error {
+	if c.NATS.User != "" && c.NATS.Password == "" {
+		return &Error{Key: "nats.user", Problem: "needs nats.password"}
+	}
+	if c.NATS.Password != "" && c.NATS.User == "" {
+		return &Error{Key: "nats.password", Problem: "needs nats.user"}
+	}
+	first := ""
+	for _, way := range []struct{ key, value string }{
+		{"nats.user", c.NATS.User},
+		{"nats.token", string(c.NATS.Token)},
+		{"nats.nkey_file", c.NATS.NkeyFile},
+		{"nats.creds_file", c.NATS.CredsFile},
+	} {
+		if way.value != "" && first != "" {
+			return &Error{Key: way.key, Problem: "cannot be used together with " + first + "; set one of them"}
+		}
+		if way.value != "" {
+			first = way.key
+		}
+	}
+	return nil
+}
+
+func certificate(c Config) *Error {
+	if c.NATS.TLS.Cert != "" && c.NATS.TLS.Key == "" {
+		return &Error{Key: "nats.tls.cert", Problem: "needs nats.tls.key"}
+	}
+	if c.NATS.TLS.Key != "" && c.NATS.TLS.Cert == "" {
+		return &Error{Key: "nats.tls.key", Problem: "needs nats.tls.cert"}
+	}
+	return nil
+}
+
+// window keeps JetStream's memory at least as long as a copy of a reading could still pass the check of freshness.
+func window(c Config) *Error {
+	const key = "store.duplicate_window"
+	least := c.Freshness.MaxAge + c.Freshness.MaxFuture + c.Store.Deadline + 2*c.Freshness.ClockTolerance
+	if c.Store.DuplicateWindow < least {
+		return &Error{
+			Key:     key,
+			Problem: fmt.Sprintf("%q is shorter than freshness.max_age + freshness.max_future + store.deadline + 2 * freshness.clock_tolerance", c.Store.DuplicateWindow),
+			Allowed: fmt.Sprintf("at least %v", least),
+		}
+	}
+	if c.Store.DuplicateWindow > c.Store.Vitals.MaxAge {
+		return &Error{
+			Key:     key,
+			Problem: fmt.Sprintf("%q is longer than store.vitals.max_age", c.Store.DuplicateWindow),
+			Allowed: fmt.Sprintf("at most %v", c.Store.Vitals.MaxAge),
+		}
+	}
+	return nil
+}

@@ -1,0 +1,291 @@
+// Package egress stores what was verified in JetStream, and tells when it is
+// stored: the streams and their subjects, publishing and its confirmation.
+package egress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/pulsegate/pulsegate/bridge/reading"
+)
+
+const (
+	// HeaderFindings holds what the gate found out about a reading, as an RFC
+	// 9651 dictionary: generation, age_ms, received (seconds since 1970), replica.
+	HeaderFindings = "Pulsegate-Findings"
+	// tick is how often unanswered publishes are looked at.
+	tick = 50 * time.Millisecond
+	// patience is how long an unanswered publish waits before it goes out again
+	// with the same Nats-Msg-Id.
+	patience = 2 * time.Second
+	// pause is how long a publish waits that the store refused for now.
+	pause = 250 * time.Millisecond
+)
+
+// ErrNotStored says that the store did not confirm a reading before its
+// deadline; it wraps the last cause. The reading may have been stored all the
+// same: publishing it again is safe.
+var ErrNotStored = errors.New("not stored")
+
+// Record is one reading on its way to the store.
+type Record struct {
+	Identity reading.Identity
+	Patient  string
+	Device   string
+	// Payload is what the device signed, byte for byte.
+	Payload []byte
+	// Generation is that of the key that signed.
+	Generation uint32
+	// Age is how old the reading was at Received.
+	Age      time.Duration
+	Received time.Time
+}
+
+// Confirmation is the store's answer to a Record.
+type Confirmation struct {
+	// Duplicate is true if the stream had the reading already.
+	Duplicate bool
+	// Sequence is the reading's place in the stream.
+	Sequence uint64
+	// Took is how long the store took.
+	Took time.Duration
+}
+
+// Options say how a Store is to work.
+type Options struct {
+	// Deadline is how long one reading may try to be stored.
+	Deadline time.Duration
+	// Replica names this process in the findings.
+	Replica string
+	Now     func() time.Time
+	Log     zerolog.Logger
+}
+
+// Store publishes to the streams. It is safe for concurrent use.
+type Store struct {
+	options Options
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	inbox   string
+	answers *nats.Subscription
+	stop    chan struct{}
+	stopped sync.WaitGroup
+	events  chan *nats.Msg
+
+	mu      sync.Mutex
+	pending map[uint64]*publication
+	last    uint64
+}
+
+type publication struct {
+	message  *nats.Msg
+	token    uint64
+	started  time.Time
+	again    time.Time
+	deadline time.Time
+	cause    error
+	done     func(Confirmation, error)
+}
+
+// NewStore starts a Store on streams that Ensure has prepared.
+func NewStore(nc *nats.Conn, o Options) (*Store, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("jetstream: %w", err)
+	}
+	s := &Store{
+		options: o, nc: nc, js: js,
+		inbox:   nats.NewInbox() + ".",
+		stop:    make(chan struct{}),
+		events:  make(chan *nats.Msg, eventsWaiting),
+		pending: make(map[uint64]*publication),
+	}
+	if s.answers, err = nc.Subscribe(s.inbox+"*", s.answer); err != nil {
+		return nil, fmt.Errorf("subscribing to the store's answers: %w", err)
+	}
+	// Every publish that is in flight may be answered at once.
+	if err := s.answers.SetPendingLimits(-1, -1); err != nil {
+		return nil, fmt.Errorf("subscribing to the store's answers: %w", err)
+	}
+	s.stopped.Add(2)
+	go s.watch()
+	go s.publishEvents()
+	return s, nil
+}
+
+// Publish stores a reading and calls done once: with the confirmation, or with
+// an error that wraps ErrNotStored. The error case comes at the deadline at the
+// latest. done must not block.
+func (s *Store) Publish(r Record, done func(Confirmation, error)) {
+	now := s.options.Now()
+	p := &publication{
+		started: now, again: now.Add(patience), deadline: now.Add(s.options.Deadline), done: done,
+		message: &nats.Msg{
+			Subject: subjectIn + r.Patient + "." + r.Device,
+			Header: nats.Header{
+				jetstream.MsgIDHeader: {r.Identity.String()},
+				HeaderFindings:        {s.findings(r)},
+			},
+			Data: r.Payload,
+		},
+	}
+	s.mu.Lock()
+	s.last++
+	p.token = s.last
+	p.message.Reply = s.inbox + strconv.FormatUint(p.token, 36)
+	s.pending[p.token] = p
+	s.mu.Unlock()
+	s.send(p)
+}
+
+// findings writes the header's value. Ids and numbers need no quoting.
+func (s *Store) findings(r Record) string {
+	b := make([]byte, 0, 96)
+	b = append(b, "generation="...)
+	b = strconv.AppendUint(b, uint64(r.Generation), 10)
+	b = append(b, ", age_ms="...)
+	b = strconv.AppendInt(b, r.Age.Milliseconds(), 10)
+	b = append(b, ", received="...)
+	b = strconv.AppendFloat(b, float64(r.Received.UnixMilli())/1000, 'f', 3, 64)
+	b = append(b, `, replica="`...)
+	b = append(b, s.options.Replica...)
+	return string(append(b, '"'))
+}
+
+func (s *Store) send(p *publication) {
+	if err := s.nc.PublishMsg(p.message); err != nil {
+		s.postpone(p.token, fmt.Errorf("publishing to NATS: %w", err))
+	}
+}
+
+// postpone notes why a publish did not succeed and lets it go out again soon.
+func (s *Store) postpone(token uint64, cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.pending[token]; p != nil {
+		p.cause, p.again = cause, s.options.Now().Add(pause)
+	}
+}
+
+// answer takes what JetStream replied to one publish.
+func (s *Store) answer(m *nats.Msg) {
+	token, err := strconv.ParseUint(strings.TrimPrefix(m.Subject, s.inbox), 36, 64)
+	if err != nil {
+		return
+	}
+	c, err := readAnswer(m)
+	if err != nil {
+		s.postpone(token, err)
+		return
+	}
+	s.mu.Lock()
+	p := s.pending[token]
+	delete(s.pending, token)
+	s.mu.Unlock()
+	if p != nil {
+		c.Took = s.options.Now().Sub(p.started)
+		p.done(c, nil)
+	}
+}
+
+type pubAck struct {
+	Stream    string              `json:"stream"`
+	Sequence  uint64              `json:"seq"`
+	Duplicate bool                `json:"duplicate"`
+	Error     *jetstream.APIError `json:"error"`
+}
+
+// readAnswer turns a reply into a confirmation or the reason why there is none.
+// An answer in the name of another stream is no confirmation: somebody has
+// taken the subject over.
+func readAnswer(m *nats.Msg) (Confirmation, error) {
+	var ack pubAck
+	switch {
+	case len(m.Data) == 0 && m.Header.Get("Status") == "503":
+		return Confirmation{}, errors.New("no stream takes the reading: JetStream is away, or the stream is gone")
+	case json.Unmarshal(m.Data, &ack) != nil:
+		return Confirmation{}, errors.New("the store's answer cannot be read")
+	case ack.Error != nil:
+		return Confirmation{}, fmt.Errorf("the store refuses: %w", ack.Error)
+	case ack.Stream != StreamVitals || ack.Sequence == 0:
+		return Confirmation{}, fmt.Errorf("stream %q answered in place of %s", ack.Stream, StreamVitals)
+	}
+	return Confirmation{Duplicate: ack.Duplicate, Sequence: ack.Sequence}, nil
+}
+
+// watch publishes again what got no answer, and gives up at the deadline.
+func (s *Store) watch() {
+	defer s.stopped.Done()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-ticker.C:
+			again, over := s.due(s.options.Now())
+			for _, p := range over {
+				p.fail()
+			}
+			for _, p := range again {
+				s.send(p)
+			}
+		}
+	}
+}
+
+func (s *Store) due(now time.Time) (again, over []*publication) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for token, p := range s.pending {
+		switch {
+		case now.After(p.deadline):
+			delete(s.pending, token)
+			over = append(over, p)
+		case now.After(p.again):
+			p.again = now.Add(patience)
+			again = append(again, p)
+		}
+	}
+	return again, over
+}
+
+func (p *publication) fail() {
+	cause := p.cause
+	if cause == nil {
+		cause = errors.New("the store did not answer in time")
+	}
+	p.done(Confirmation{}, fmt.Errorf("%w: %w", ErrNotStored, cause))
+}
+
+// Pending is how many readings wait for the store's answer.
+func (s *Store) Pending() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending)
+}
+
+// Close stops publishing. What is still unanswered fails at once.
+func (s *Store) Close(ctx context.Context) error {
+	close(s.stop)
+	s.stopped.Wait()
+	err := s.answers.Unsubscribe()
+	s.mu.Lock()
+	left := s.pending
+	s.pending = make(map[uint64]*publication)
+	s.mu.Unlock()
+	for _, p := range left {
+		p.fail()
+	}
+	return errors.Join(err, s.nc.FlushWithContext(ctx))
+}

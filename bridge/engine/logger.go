@@ -1,0 +1,61 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/rs/zerolog"
+)
+
+// serverLog passes nats-server's messages to zerolog. Notices become debug messages: they tell of the server as if it
+// were a program of its own, while the service that embeds it announces itself. A fatal error, on which nats-server
+// expects the process to end, is handed to whoever starts it.
+type serverLog struct {
+	log   zerolog.Logger
+	fatal chan error // capacity 1; the first fatal error is the cause of any other
+}
+
+// Noticef implements server.Logger.
+func (l *serverLog) Noticef(format string, v ...any) { l.write(zerolog.DebugLevel, format, v) }
+
+// Warnf implements server.Logger.
+func (l *serverLog) Warnf(format string, v ...any) {
+	// The passwords are random, made by this process and kept from its memory by nobody who could not read the hash too.
+	if strings.HasPrefix(format, "Plaintext passwords detected") {
+		return
+	}
+	l.write(zerolog.WarnLevel, format, v)
+}
+
+// Errorf implements server.Logger.
+func (l *serverLog) Errorf(format string, v ...any) { l.write(zerolog.ErrorLevel, format, v) }
+
+// Debugf implements server.Logger.
+func (l *serverLog) Debugf(format string, v ...any) { l.write(zerolog.DebugLevel, format, v) }
+
+// Tracef implements server.Logger. A trace shows payloads, which belong to no log.
+func (l *serverLog) Tracef(string, ...any) {}
+
+// Fatalf implements server.Logger.
+func (l *serverLog) Fatalf(format string, v ...any) {
+	l.write(zerolog.ErrorLevel, format, v)
+	select {
+	case l.fatal <- cause(format, v):
+	default:
+	}
+}
+
+func (l *serverLog) write(level zerolog.Level, format string, v []any) {
+	l.log.WithLevel(level).Str("component", "nats-server").Msg(fmt.Sprintf(format, v...))
+}
+
+// cause keeps the error among a message's arguments, so that the caller can ask what it is.
+func cause(format string, v []any) error {
+	for _, argument := range v {
+		if err, ok := argument.(error); ok {
+			return err
+		}
+	}
+	return errors.New(fmt.Sprintf(format, v...))
+}

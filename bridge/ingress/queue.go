@@ -1,0 +1,182 @@
+package ingress
+
+import (
+	"bytes"
+	"context"
+	"sync"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+	"golang.org/x/sync/semaphore"
+)
+
+// queue holds the messages of one connection that have not been answered yet,
+// in the order in which they came, and answers them in that order
+// [MQTT-4.6.0-2], however their handling ends.
+type queue struct {
+	client   *mqtt.Client
+	handler  Handler
+	limit    int
+	inFlight *semaphore.Weighted
+	ctx      context.Context
+	cancel   context.CancelFunc
+
+	mu       sync.Mutex
+	room     sync.Cond
+	waiting  []*entry
+	flushing bool
+	closed   bool
+}
+
+type entry struct {
+	queue       *queue
+	id          uint16
+	qos         byte
+	settled     bool
+	disposition Disposition
+}
+
+func newQueue(cl *mqtt.Client, h Handler, limit int, inFlight *semaphore.Weighted) *queue {
+	q := &queue{client: cl, handler: h, limit: limit, inFlight: inFlight}
+	q.ctx, q.cancel = context.WithCancel(context.Background())
+	q.room.L = &q.mu
+	return q
+}
+
+// publish hands a message over. It is called by the goroutine that reads the
+// socket, and blocks at either bound, so that the socket is not read.
+func (q *queue) publish(m Message, id uint16, qos byte) {
+	if q.inFlight.Acquire(q.ctx, 1) != nil {
+		return
+	}
+	e := &entry{queue: q, id: id, qos: qos}
+	if !q.append(e) {
+		q.inFlight.Release(1)
+		return
+	}
+	q.handler.Handle(m, e.settle)
+}
+
+func (q *queue) append(e *entry) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.waiting) >= q.limit && !q.closed {
+		q.room.Wait()
+	}
+	if q.closed {
+		return false
+	}
+	q.waiting = append(q.waiting, e)
+	return true
+}
+
+// settle takes a disposition. It never writes: its caller may be the one
+// goroutine that reads all answers of the store.
+func (e *entry) settle(d Disposition) {
+	e.queue.inFlight.Release(1)
+	q := e.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e.disposition, e.settled = d, true
+	if !q.flushing && !q.closed && q.waiting[0].settled {
+		q.flushing = true
+		go q.flush()
+	}
+}
+
+// flush writes what can be answered until nothing can. All that is ready at
+// once goes out in one write.
+func (q *queue) flush() {
+	var ready []*entry
+	var out bytes.Buffer
+	for {
+		if ready = q.next(ready[:0]); len(ready) == 0 {
+			return
+		}
+		out.Reset()
+		for _, e := range ready {
+			if !q.answer(&out, e) {
+				_ = q.write(out.Bytes())
+				q.hangUp()
+				return
+			}
+		}
+		if err := q.write(out.Bytes()); err != nil {
+			q.client.Stop(err)
+			q.close()
+			return
+		}
+	}
+}
+
+// next takes the settled entries off the head of the queue.
+func (q *queue) next(ready []*entry) []*entry {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := 0
+	for n < len(q.waiting) && q.waiting[n].settled {
+		n++
+	}
+	if n == 0 || q.closed {
+		q.flushing = false
+		return nil
+	}
+	ready = append(ready, q.waiting[:n]...)
+	rest := copy(q.waiting, q.waiting[n:])
+	clear(q.waiting[rest:])
+	q.waiting = q.waiting[:rest]
+	q.room.Broadcast()
+	return ready
+}
+
+// answer adds a message's acknowledgement, and says whether there is one.
+func (q *queue) answer(out *bytes.Buffer, e *entry) bool {
+	if e.qos == 0 {
+		return true
+	}
+	if e.disposition.Stored == Failed {
+		return false
+	}
+	code := reasonCode(e.disposition)
+	if e.qos == 2 && code < packets.ErrUnspecifiedError.Code {
+		rememberUnreleased(q.client, e.id)
+	}
+	acknowledge(out, q.client, e, code)
+	return true
+}
+
+// write sends acknowledgements past Mochi's WritePacket, which makes one system
+// call a packet, but under the same lock.
+func (q *queue) write(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	q.client.Lock()
+	defer q.client.Unlock()
+	_, err := q.client.Net.Conn.Write(b)
+	return err
+}
+
+// hangUp ends a connection whose message could not be stored, so that the
+// client sends it again.
+func (q *queue) hangUp() {
+	if q.client.Properties.ProtocolVersion == 5 {
+		_ = q.client.WritePacket(packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Disconnect},
+			ReasonCode:  packets.ErrServerBusy.Code,
+		})
+	}
+	q.client.Stop(packets.ErrServerBusy)
+	q.close()
+}
+
+// close lets go of everybody who waits; what is still being handled settles
+// into nothing.
+func (q *queue) close() {
+	q.cancel()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.waiting = nil
+	q.room.Broadcast()
+}
