@@ -62,7 +62,6 @@ func (s *Store) event(subject string, event any) bool {
 // publishEvents keeps events off the way of the readings: publishing may block
 // while NATS does not read.
 func (s *Store) publishEvents() {
-	defer s.stopped.Done()
 	for {
 		select {
 		case m := <-s.events:

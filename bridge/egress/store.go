@@ -3,6 +3,7 @@
 package egress
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,12 +31,16 @@ const (
 	patience = 2 * time.Second
 	// pause is how long a publish waits that the store refused for now.
 	pause = 250 * time.Millisecond
+	// closeLimit bounds how long Close waits for a NATS that does not read.
+	closeLimit = 5 * time.Second
 )
 
 // ErrNotStored says that the store did not confirm a reading before its
 // deadline; it wraps the last cause. The reading may have been stored all the
 // same: publishing it again is safe.
 var ErrNotStored = errors.New("not stored")
+
+var errClosed = errors.New("the gate is stopping")
 
 // Record is one reading on its way to the store.
 type Record struct {
@@ -65,7 +70,7 @@ type Confirmation struct {
 type Options struct {
 	// Deadline is how long one reading may try to be stored.
 	Deadline time.Duration
-	// Replica names this process in the findings.
+	// Replica names this process in the findings; it is an id, as a device's.
 	Replica string
 	Now     func() time.Time
 	Log     zerolog.Logger
@@ -75,7 +80,6 @@ type Options struct {
 type Store struct {
 	options Options
 	nc      *nats.Conn
-	js      jetstream.JetStream
 	inbox   string
 	answers *nats.Subscription
 	stop    chan struct{}
@@ -85,6 +89,7 @@ type Store struct {
 	mu      sync.Mutex
 	pending map[uint64]*publication
 	last    uint64
+	closed  bool
 }
 
 type publication struct {
@@ -99,17 +104,17 @@ type publication struct {
 
 // NewStore starts a Store on streams that Ensure has prepared.
 func NewStore(nc *nats.Conn, o Options) (*Store, error) {
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return nil, fmt.Errorf("jetstream: %w", err)
+	if !reading.ValidID(o.Replica) {
+		return nil, errors.New("the replica's name is not an id: it must match [A-Za-z0-9_-]{1,64}")
 	}
 	s := &Store{
-		options: o, nc: nc, js: js,
+		options: o, nc: nc,
 		inbox:   nats.NewInbox() + ".",
 		stop:    make(chan struct{}),
 		events:  make(chan *nats.Msg, eventsWaiting),
 		pending: make(map[uint64]*publication),
 	}
+	var err error
 	if s.answers, err = nc.Subscribe(s.inbox+"*", s.answer); err != nil {
 		return nil, fmt.Errorf("subscribing to the store's answers: %w", err)
 	}
@@ -117,9 +122,10 @@ func NewStore(nc *nats.Conn, o Options) (*Store, error) {
 	if err := s.answers.SetPendingLimits(-1, -1); err != nil {
 		return nil, fmt.Errorf("subscribing to the store's answers: %w", err)
 	}
-	s.stopped.Add(2)
-	go s.watch()
-	go s.publishEvents()
+	// Sending blocks while NATS does not read; giving up must not.
+	s.stopped.Go(func() { s.every(s.sendAgain) })
+	s.stopped.Go(func() { s.every(s.giveUp) })
+	s.stopped.Go(s.publishEvents)
 	return s, nil
 }
 
@@ -139,13 +145,26 @@ func (s *Store) Publish(r Record, done func(Confirmation, error)) {
 			Data: r.Payload,
 		},
 	}
+	if !s.await(p) {
+		p.fail()
+		return
+	}
+	s.send(p)
+}
+
+// await lets a publication's answer be found, and says whether there can be one.
+func (s *Store) await(p *publication) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		p.cause = errClosed
+		return false
+	}
 	s.last++
 	p.token = s.last
 	p.message.Reply = s.inbox + strconv.FormatUint(p.token, 36)
 	s.pending[p.token] = p
-	s.mu.Unlock()
-	s.send(p)
+	return true
 }
 
 // findings writes the header's value. Ids and numbers need no quoting.
@@ -223,51 +242,6 @@ func readAnswer(m *nats.Msg) (Confirmation, error) {
 	return Confirmation{Duplicate: ack.Duplicate, Sequence: ack.Sequence}, nil
 }
 
-// watch publishes again what got no answer, and gives up at the deadline.
-func (s *Store) watch() {
-	defer s.stopped.Done()
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-s.stop:
-			return
-		case <-ticker.C:
-			again, over := s.due(s.options.Now())
-			for _, p := range over {
-				p.fail()
-			}
-			for _, p := range again {
-				s.send(p)
-			}
-		}
-	}
-}
-
-func (s *Store) due(now time.Time) (again, over []*publication) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for token, p := range s.pending {
-		switch {
-		case now.After(p.deadline):
-			delete(s.pending, token)
-			over = append(over, p)
-		case now.After(p.again):
-			p.again = now.Add(patience)
-			again = append(again, p)
-		}
-	}
-	return again, over
-}
-
-func (p *publication) fail() {
-	cause := p.cause
-	if cause == nil {
-		cause = errors.New("the store did not answer in time")
-	}
-	p.done(Confirmation{}, fmt.Errorf("%w: %w", ErrNotStored, cause))
-}
-
 // Pending is how many readings wait for the store's answer.
 func (s *Store) Pending() int {
 	s.mu.Lock()
@@ -275,17 +249,44 @@ func (s *Store) Pending() int {
 	return len(s.pending)
 }
 
-// Close stops publishing. What is still unanswered fails at once.
+// Close stops publishing. What is still unanswered fails at once, and so does
+// what is published from then on. It waits for the last events until ctx is
+// done, at most closeLimit. Further calls do nothing.
 func (s *Store) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, closeLimit)
+	defer cancel()
+	left, first := s.shut()
+	if !first {
+		return nil
+	}
 	close(s.stop)
-	s.stopped.Wait()
 	err := s.answers.Unsubscribe()
-	s.mu.Lock()
-	left := s.pending
-	s.pending = make(map[uint64]*publication)
-	s.mu.Unlock()
 	for _, p := range left {
+		p.cause = cmp.Or(p.cause, errClosed)
 		p.fail()
 	}
-	return errors.Join(err, s.nc.FlushWithContext(ctx))
+	return errors.Join(err, s.finish(ctx))
+}
+
+func (s *Store) shut() (left map[uint64]*publication, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left, first = s.pending, !s.closed
+	s.pending, s.closed = nil, true
+	return left, first
+}
+
+// finish sees the last events off.
+func (s *Store) finish(ctx context.Context) error {
+	ended := make(chan struct{})
+	go func() {
+		s.stopped.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return s.nc.FlushWithContext(ctx)
+	case <-ctx.Done():
+		return fmt.Errorf("NATS does not take the last events: %w", ctx.Err())
+	}
 }

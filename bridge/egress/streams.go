@@ -163,8 +163,12 @@ func contradictions(have, want jetstream.StreamConfig) []string {
 	differ("subjects", strings.Join(have.Subjects, ","), strings.Join(want.Subjects, ","))
 	differ("subject transform", transform(have), transform(want))
 	differ("republish", republish(have), republish(want))
+	differ("mirror", have.Mirror != nil, false)
+	differ("number of sources", len(have.Sources), 0)
 	differ("retention", have.Retention, want.Retention)
 	differ("storage", have.Storage, want.Storage)
+	// Persisting later would acknowledge what a crash can still lose.
+	differ("persistence", have.PersistMode, want.PersistMode)
 	differ("discard", have.Discard, want.Discard)
 	differ("acknowledgement off", have.NoAck, false)
 	differ("sealed", have.Sealed, false)
@@ -242,5 +246,15 @@ func ensureBucket(ctx context.Context, js jetstream.JetStream, l Layout) (jetstr
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w%s", BucketDevices, err, hint(err))
 	}
-	return kv, nil
+	return kv, ensureStream(ctx, js, bucketStream(l))
+}
+
+// bucketStream is what of the bucket's stream matters: a registry that forgets,
+// or that takes entries from elsewhere, would change who is let in.
+func bucketStream(l Layout) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: "KV_" + BucketDevices, Subjects: []string{"$KV." + BucketDevices + ".>"},
+		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
+		Replicas: l.Replicas, AllowDirect: true, MaxMsgs: -1, MaxMsgsPerSubject: 1, MaxBytes: l.Devices.MaxBytes,
+	}
 }

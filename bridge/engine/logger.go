@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -21,7 +20,7 @@ func (l *serverLog) Noticef(format string, v ...any) { l.write(zerolog.DebugLeve
 
 // Warnf implements server.Logger.
 func (l *serverLog) Warnf(format string, v ...any) {
-	// The passwords are random, made by this process and kept from its memory by nobody who could not read the hash too.
+	// The advice to hash passwords is for configuration files: here they are random and stay within the process.
 	if strings.HasPrefix(format, "Plaintext passwords detected") {
 		return
 	}
@@ -57,5 +56,5 @@ func cause(format string, v []any) error {
 			return err
 		}
 	}
-	return errors.New(fmt.Sprintf(format, v...))
+	return fmt.Errorf(format, v...)
 }

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // DefaultWait is how long Open waits for a remote server where Remote.Wait is zero: long enough for one that is
@@ -23,9 +22,6 @@ const DefaultWait = 10 * time.Second
 const (
 	retryPause     = 250 * time.Millisecond
 	requestTimeout = 5 * time.Second
-
-	// Batched direct get and what the streams are configured with came with 2.11.
-	leastMajor, leastMinor = 2, 11
 )
 
 // Remote names a real NATS server and how the gate proves itself there. At most one of User, Token, NKeyFile and
@@ -96,11 +92,18 @@ func connect(ctx context.Context, urls string, options []nats.Option) (*nats.Con
 // passing reports whether the failure is of the network, such as a server that is still starting. A refused login or a
 // certificate that does not verify stays so.
 func passing(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
-		return false // a TLS alert: the server refused the gate's certificate
+	if tlsAlert(err) {
+		return false
 	}
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, io.EOF)
+}
+
+// tlsAlert reports whether the server ended the handshake. By then it has shown its own certificate, so what it
+// refuses is the gate's.
+func tlsAlert(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error"
 }
 
 func connectError(clean string, wait time.Duration, err error) error {
@@ -110,6 +113,10 @@ func connectError(clean string, wait time.Duration, err error) error {
 		return fmt.Errorf("NATS at %s refused the credentials (%w): check the user and password, token, NKey or creds file", clean, err)
 	case untrusted:
 		return fmt.Errorf("NATS at %s has a certificate that does not verify (%w): give the authority that signed it", clean, err)
+	case tlsAlert(err):
+		return fmt.Errorf("NATS at %s refused the TLS connection (%w): give a client certificate and key that its authority signed", clean, err)
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		return fmt.Errorf("NATS at %s offers no TLS, which the gate was told to use: enable it there, or give neither tls:// nor certificates", clean)
 	case passing(err):
 		return fmt.Errorf("NATS at %s cannot be reached within %s (%w): check the address and that the server runs", clean, wait, err)
 	}
@@ -210,24 +217,4 @@ func plain(err error) error {
 		return path.Err
 	}
 	return errors.New("no NKey seed in it")
-}
-
-// checkServer tells an old server and one without JetStream from a good one.
-func checkServer(conn *nats.Conn, clean string) error {
-	version := conn.ConnectedServerVersion()
-	var major, minor int
-	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil ||
-		major < leastMajor || major == leastMajor && minor < leastMinor {
-		return fmt.Errorf("the NATS server at %s is version %s: Pulsegate needs %d.%d or newer, upgrade it", clean, version, leastMajor, leastMinor)
-	}
-	js, err := jetstream.New(conn)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
-	defer cancel()
-	if _, err := js.AccountInfo(ctx); err != nil {
-		return fmt.Errorf("NATS at %s offers no JetStream to this user (%w): enable jetstream in the server and in the gate's account, see configs/nats", clean, err)
-	}
-	return nil
 }

@@ -68,7 +68,8 @@ func (m *Metrics) Decided(o verify.Outcome) { m.outcomes[o].Inc() }
 // was then.
 func (m *Metrics) Stored(took, age time.Duration) {
 	m.store.Observe(took.Seconds())
-	m.age.Observe(age.Seconds())
+	// A device's clock may be ahead; a sum that falls is taken for a restart.
+	m.age.Observe(max(age, 0).Seconds())
 }
 
 // StoreFailed counts a reading that could not be stored.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"net"
 	"net/http"
 	"time"
@@ -29,7 +30,10 @@ func Serve(listen string, m *Metrics, ready func() error, log zerolog.Logger) (*
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, ready()) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
-	s := &Server{tcp: tcp, http: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}}
+	s := &Server{tcp: tcp, http: &http.Server{
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
+		ErrorLog: stdlog.New(log, "", 0),
+	}}
 	go func() {
 		if err := s.http.Serve(tcp); !errors.Is(err, http.ErrServerClosed) {
 			log.Error().Err(err).Msg("the HTTP server ended")

@@ -3,6 +3,8 @@ package registry
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +30,9 @@ type Credentials struct {
 func ReadCredentials(r io.Reader) ([]Credentials, error) {
 	var all []Credentials
 	lines := bufio.NewScanner(r)
-	for n := 1; lines.Scan(); n++ {
+	n := 0
+	for lines.Scan() {
+		n++
 		line := bytes.TrimSpace(lines.Bytes())
 		if len(line) == 0 {
 			continue
@@ -40,10 +44,13 @@ func ReadCredentials(r io.Reader) ([]Credentials, error) {
 		if c.DeviceID == "" || c.PatientID == "" || c.Topic == "" || c.Username == "" {
 			return nil, fmt.Errorf("line %d: device_id, patient_id, topic and username must all be there", n)
 		}
+		if key, err := hex.DecodeString(c.Key); err != nil || len(key) != 0 && len(key) != sha256.Size {
+			return nil, fmt.Errorf("line %d: key must be 64 hexadecimal digits", n)
+		}
 		all = append(all, c)
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("reading credentials: %w", err)
+		return nil, fmt.Errorf("line %d: reading credentials: %w", n+1, err)
 	}
 	if len(all) == 0 {
 		return nil, errors.New("no credentials: expected lines as `pulsegate device add --json` prints them")

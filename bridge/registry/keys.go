@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -30,7 +31,7 @@ func LoadMaster(file string) (Master, error) {
 		return m, err
 	}
 	if err := createMaster(file); err != nil && !errors.Is(err, fs.ErrExist) {
-		return Master{}, fmt.Errorf("making the master key: %w", err)
+		return Master{}, fmt.Errorf("making the master key: %w; give a data directory that this user may write", err)
 	}
 	return readMaster(file)
 }
@@ -40,7 +41,8 @@ func readMaster(file string) (Master, error) {
 	if err != nil {
 		return Master{}, fmt.Errorf("master key: %w", err)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+	// Windows keeps no such bits; access there follows the directory's list.
+	if mode := info.Mode().Perm(); runtime.GOOS != "windows" && mode&0o077 != 0 {
 		return Master{}, fmt.Errorf("master key: %s has mode %04o, so that others can use it; run: chmod 600 %s, and think about who could have read it", file, mode, file)
 	}
 	text, err := os.ReadFile(file)
@@ -68,7 +70,23 @@ func createMaster(file string) error {
 	if err := errors.Join(err, temporary.Sync(), temporary.Close()); err != nil {
 		return err
 	}
-	return os.Link(temporary.Name(), file) // unlike a rename, never replaces
+	if err := os.Link(temporary.Name(), file); err != nil { // unlike a rename, never replaces
+		return err
+	}
+	return syncDir(filepath.Dir(file))
+}
+
+// syncDir makes a new name in a directory outlast a crash: devices enrolled
+// under a master that is gone afterwards would be locked out for good.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // a directory cannot be opened for that there
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // purpose keeps secrets for different uses apart.

@@ -5,13 +5,13 @@ package registry
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sort"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +30,9 @@ var (
 	ErrExists = errors.New("the device is enrolled already")
 	// ErrBadID says that an id is none.
 	ErrBadID = errors.New("not an id: it must match [A-Za-z0-9_-]{1,64} and not be a single _")
+	// ErrNotWatched says that the bucket's changes do not arrive: the bucket, or
+	// the connection to NATS, is gone.
+	ErrNotWatched = errors.New("the registry is not watched any more: restart this process")
 )
 
 // Entry is what the bucket holds of a device.
@@ -59,6 +62,8 @@ type Registry struct {
 	bucket  jetstream.KeyValue
 	master  Master
 	watcher jetstream.KeyWatcher
+	stop    sync.Once
+	closing chan struct{}
 	ended   chan struct{}
 
 	mu       sync.RWMutex
@@ -70,6 +75,7 @@ type Registry struct {
 // device is an entry with its secrets, which are derived when first needed.
 type device struct {
 	entry     Entry
+	revision  uint64
 	enrolment []byte
 	verified  atomic.Pointer[verify.Device]
 	password  atomic.Pointer[string]
@@ -80,6 +86,7 @@ type device struct {
 func Open(ctx context.Context, bucket jetstream.KeyValue, master Master, o Options) (*Registry, error) {
 	r := &Registry{
 		options: o, bucket: bucket, master: master,
+		closing: make(chan struct{}),
 		ended:   make(chan struct{}),
 		devices: make(map[string]*device),
 		changed: make(chan struct{}),
@@ -95,21 +102,46 @@ func Open(ctx context.Context, bucket jetstream.KeyValue, master Master, o Optio
 	select {
 	case <-loaded:
 		return r, nil
+	case <-r.ended:
+		return nil, fmt.Errorf("loading the registry: %w", r.Err())
 	case <-ctx.Done():
 		return nil, errors.Join(fmt.Errorf("loading the registry: %w", ctx.Err()), r.Close())
 	}
 }
 
-// Close stops watching.
+// Close stops watching. Further calls do nothing.
 func (r *Registry) Close() error {
-	err := r.watcher.Stop()
-	<-r.ended
+	var err error
+	r.stop.Do(func() {
+		close(r.closing)
+		if r.Err() == nil {
+			err = r.watcher.Stop()
+		}
+		<-r.ended
+	})
 	return err
+}
+
+// Err returns ErrNotWatched once changes no longer reach this replica, or nil.
+func (r *Registry) Err() error {
+	select {
+	case <-r.ended:
+		return ErrNotWatched
+	default:
+		return nil
+	}
 }
 
 // follow takes in every change; a nil marks the end of what was there before.
 func (r *Registry) follow(loaded chan<- struct{}) {
-	defer close(r.ended)
+	defer func() {
+		close(r.ended)
+		select {
+		case <-r.closing:
+		default:
+			r.options.Log.Error().Err(ErrNotWatched).Msg("the registry is out of date from now on")
+		}
+	}()
 	for update := range r.watcher.Updates() {
 		if update == nil {
 			close(loaded)
@@ -123,7 +155,7 @@ func (r *Registry) apply(update jetstream.KeyValueEntry) {
 	var d *device
 	if update.Operation() == jetstream.KeyValuePut {
 		var err error
-		if d, err = parse(update.Key(), update.Value()); err != nil {
+		if d, err = parse(update); err != nil {
 			// One bad entry disables its device and nothing else.
 			r.options.Log.Error().Err(err).Str("device", update.Key()).Msg("registry entry cannot be used; the device is disabled until it is mended")
 		}
@@ -140,11 +172,13 @@ func (r *Registry) apply(update jetstream.KeyValueEntry) {
 	r.changed = make(chan struct{})
 }
 
-func parse(key string, value []byte) (*device, error) {
+// parse reads an entry. Its errors quote nothing of it.
+func parse(update jetstream.KeyValueEntry) (*device, error) {
 	var e Entry
-	if err := json.Unmarshal(value, &e); err != nil {
-		return nil, fmt.Errorf("not JSON: %w", err)
+	if json.Unmarshal(update.Value(), &e) != nil {
+		return nil, errors.New("not JSON of an entry's form")
 	}
+	key := update.Key()
 	enrolment, err := hex.DecodeString(e.Enrolment)
 	switch {
 	case err != nil || len(enrolment) != 16:
@@ -156,7 +190,7 @@ func parse(key string, value []byte) (*device, error) {
 	case e.Generation == 0:
 		return nil, errors.New("generation is 0; it counts from 1")
 	}
-	return &device{entry: e, enrolment: enrolment}, nil
+	return &device{entry: e, revision: update.Revision(), enrolment: enrolment}, nil
 }
 
 // Device implements verify.Directory.
@@ -215,78 +249,6 @@ func (r *Registry) Size() (devices int, revision uint64) {
 	return len(r.devices), r.revision
 }
 
-// Add enrols a device for a patient and returns its credentials once this
-// replica serves it. It returns ErrBadID or ErrExists where that applies.
-func (r *Registry) Add(ctx context.Context, id, patient string) (Credentials, error) {
-	if !reading.ValidID(id) {
-		return Credentials{}, fmt.Errorf("device id %q: %w", id, ErrBadID)
-	}
-	if !reading.ValidID(patient) {
-		return Credentials{}, fmt.Errorf("patient id %q: %w", patient, ErrBadID)
-	}
-	var enrolment [16]byte
-	_, _ = rand.Read(enrolment[:])
-	e := Entry{
-		DeviceID: id, PatientID: patient, Enrolment: hex.EncodeToString(enrolment[:]),
-		Generation: 1, Added: r.options.Now().UTC(),
-	}
-	value, err := json.Marshal(e)
-	if err != nil {
-		return Credentials{}, err
-	}
-	revision, err := r.bucket.Create(ctx, id, value)
-	switch {
-	case errors.Is(err, jetstream.ErrKeyExists):
-		return Credentials{}, fmt.Errorf("device %s: %w", id, ErrExists)
-	case err != nil:
-		return Credentials{}, fmt.Errorf("writing to the registry: %w", err)
-	}
-	if err := r.await(ctx, revision); err != nil {
-		return Credentials{}, err
-	}
-	return r.Credentials(id)
-}
-
-// Remove takes a device out of the registry; from then on it is unknown.
-func (r *Registry) Remove(ctx context.Context, id string) error {
-	if r.find(id) == nil {
-		return fmt.Errorf("device %q: %w", id, ErrUnknown)
-	}
-	if err := r.bucket.Delete(ctx, id); err != nil {
-		return fmt.Errorf("writing to the registry: %w", err)
-	}
-	status, err := r.bucket.Get(ctx, id)
-	if err == nil {
-		return r.await(ctx, status.Revision()) // somebody added it again meanwhile
-	}
-	return r.awaitGone(ctx, id)
-}
-
-// await returns once this replica has applied a revision of the bucket.
-func (r *Registry) await(ctx context.Context, revision uint64) error {
-	return r.until(ctx, func() bool { return r.revision >= revision })
-}
-
-func (r *Registry) awaitGone(ctx context.Context, id string) error {
-	return r.until(ctx, func() bool { return r.devices[id] == nil })
-}
-
-func (r *Registry) until(ctx context.Context, reached func() bool) error {
-	for {
-		r.mu.RLock()
-		ok, changed := reached(), r.changed
-		r.mu.RUnlock()
-		if ok {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("the change is stored, but this replica has not seen it yet: %w", ctx.Err())
-		}
-	}
-}
-
 // Show returns a device's entry.
 func (r *Registry) Show(id string) (Entry, error) {
 	d := r.find(id)
@@ -299,21 +261,26 @@ func (r *Registry) Show(id string) (Entry, error) {
 // List returns at most limit entries in the order of their ids, beginning
 // behind after.
 func (r *Registry) List(after string, limit int) []Entry {
+	behind := r.behind(after)
+	// Sorting many devices takes long enough for the lock to hold up readings.
+	slices.SortFunc(behind, func(a, b *device) int { return strings.Compare(a.entry.DeviceID, b.entry.DeviceID) })
+	entries := make([]Entry, min(limit, len(behind)))
+	for i := range entries {
+		entries[i] = behind[i].entry
+	}
+	return entries
+}
+
+func (r *Registry) behind(after string) []*device {
 	r.mu.RLock()
-	ids := make([]string, 0, len(r.devices))
-	for id := range r.devices {
+	defer r.mu.RUnlock()
+	found := make([]*device, 0, len(r.devices))
+	for id, d := range r.devices {
 		if id > after {
-			ids = append(ids, id)
+			found = append(found, d)
 		}
 	}
-	sort.Strings(ids)
-	ids = ids[:min(limit, len(ids))]
-	entries := make([]Entry, len(ids))
-	for i, id := range ids {
-		entries[i] = r.devices[id].entry
-	}
-	r.mu.RUnlock()
-	return entries
+	return found
 }
 
 // Credentials returns what a device needs to know, secrets included.

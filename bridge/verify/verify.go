@@ -170,7 +170,7 @@ func (s *Session) compare(v Verdict) Verdict {
 	case r.Timestamp.Before(v.Now.Add(-s.config.MaxAge)):
 		return v.refuse(Stale, fmt.Sprintf("measured %v ago, at most %v is allowed", v.Age().Round(time.Millisecond), s.config.MaxAge))
 	case r.Timestamp.After(v.Now.Add(s.config.MaxFuture)):
-		return v.refuse(Future, fmt.Sprintf("measured %v from now, at most %v is allowed", -v.Age().Round(time.Millisecond), s.config.MaxFuture))
+		return v.refuse(Future, fmt.Sprintf("measured %v from now, at most %v is allowed", r.Timestamp.Sub(v.Now).Round(time.Millisecond), s.config.MaxFuture))
 	}
 	return v
 }

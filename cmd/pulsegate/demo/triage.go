@@ -1,0 +1,169 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pulsegate/pulsegate/bridge/egress"
+	"github.com/pulsegate/pulsegate/bridge/engine"
+	"github.com/pulsegate/pulsegate/device-sim/ledger"
+)
+
+// triage is the consumer: it pulls verified readings from JetStream with a
+// consumer's credentials, as any other would, and listens to the rejections
+// with a security officer's.
+type triage struct {
+	consumer, security *nats.Conn
+	consuming          jetstream.ConsumeContext
+	board              *board
+
+	mu         sync.Mutex
+	stored     []delivery
+	rejections []ledger.Rejection
+	// changed is closed and replaced with each arrival.
+	changed chan struct{}
+}
+
+// delivery is a reading as it arrived.
+type delivery struct {
+	ledger.StoredReading
+	at time.Time
+}
+
+func subscribe(dir string, b *board) (*triage, error) {
+	t := &triage{board: b, changed: make(chan struct{})}
+	err := t.subscribe(dir)
+	if err != nil {
+		t.close()
+		return nil, fmt.Errorf("subscribing the demo's consumer: %w", err)
+	}
+	return t, nil
+}
+
+func (t *triage) subscribe(dir string) (err error) {
+	if t.security, err = dial(dir, "security"); err != nil {
+		return err
+	}
+	if _, err = t.security.Subscribe("rejected.>", t.refuse); err != nil {
+		return err
+	}
+	if t.consumer, err = dial(dir, "consumer"); err != nil {
+		return err
+	}
+	js, err := jetstream.New(t.consumer)
+	if err != nil {
+		return err
+	}
+	durable, err := js.Consumer(context.Background(), egress.StreamVitals, "triage")
+	if err != nil {
+		return err
+	}
+	t.consuming, err = durable.Consume(t.take)
+	return err
+}
+
+func dial(dir, user string) (*nats.Conn, error) {
+	url, err := os.ReadFile(engine.URLFile(dir, user))
+	if err != nil {
+		return nil, err
+	}
+	return nats.Connect(strings.TrimSpace(string(url)), nats.Name("pulsegate demo"))
+}
+
+func (t *triage) take(m jetstream.Msg) {
+	now := time.Now()
+	t.board.verified(m.Data())
+	t.mu.Lock()
+	t.stored = append(t.stored, delivery{ledger.StoredReading{Subject: m.Subject(), Payload: m.Data()}, now})
+	t.notify()
+	t.mu.Unlock()
+	_ = m.Ack()
+}
+
+func (t *triage) refuse(m *nats.Msg) {
+	var r ledger.Rejection
+	if json.Unmarshal(m.Data, &r) != nil {
+		return
+	}
+	t.board.refused(r.Outcome)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rejections = append(t.rejections, r)
+	t.notify()
+}
+
+func (t *triage) notify() {
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+// await returns when everything acknowledged has arrived on one side or the
+// other, or when ctx ends; the account then shows what is missing.
+func (t *triage) await(ctx context.Context, entries []ledger.Entry) {
+	for {
+		t.mu.Lock()
+		done, changed := t.complete(entries), t.changed
+		t.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (t *triage) complete(entries []ledger.Entry) bool {
+	stored := make(map[string]bool, len(t.stored))
+	for _, d := range t.stored {
+		stored[string(d.Payload)] = true
+	}
+	refused := make(map[string]bool, len(t.rejections))
+	for _, r := range t.rejections {
+		refused[r.SHA256] = true
+	}
+	for _, e := range entries {
+		arrived := stored[string(e.Payload)]
+		if !e.Honest() {
+			arrived = refused[e.SHA256]
+		}
+		if !arrived && !e.Acknowledged.IsZero() {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *triage) received() []delivery {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stored
+}
+
+func (t *triage) refused() []ledger.Rejection {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.rejections
+}
+
+func (t *triage) close() {
+	if t.consuming != nil {
+		t.consuming.Stop()
+		<-t.consuming.Closed()
+	}
+	for _, nc := range []*nats.Conn{t.consumer, t.security} {
+		if nc != nil {
+			nc.Close()
+		}
+	}
+}

@@ -1,0 +1,122 @@
+// Package attack is a closed set of named attacks on the gate. Each declares the
+// outcomes that it must meet; one that meets another, or gets through, is a
+// finding.
+package attack
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pulsegate/pulsegate/bridge/verify"
+)
+
+// The attacks' names.
+const (
+	ForgedSignature = "forged-signature"
+	TamperedValue   = "tampered-value"
+	TamperedPatient = "tampered-patient"
+	OtherPatient    = "other-patient"
+	OtherTopic      = "other-topic"
+	OtherDevice     = "other-device"
+	Replay          = "replay"
+	Stale           = "stale"
+	Future          = "future"
+	UnknownDevice   = "unknown-device"
+	MalformedJSON   = "malformed-json"
+	Oversize        = "oversize"
+	Will            = "will"
+	Retained        = "retained"
+)
+
+// Attack is one named attack. Its zero value attacks nothing; they come from
+// All and Select.
+type Attack struct {
+	Name        string
+	Description string
+	// Expected are the outcomes that it may meet, as bridge/verify spells them.
+	Expected []string
+	// OwnKey says that the attacker signs with a stolen signing key. Other
+	// attacks have MQTT passwords only.
+	OwnKey bool
+	// NeedsVictim says that it takes over the session of a device that has been
+	// switched off.
+	NeedsVictim bool
+	step        func(context.Context, *turn) error
+}
+
+// All returns every attack.
+func All() []Attack {
+	return []Attack{
+		forged(ForgedSignature, "a critical reading of another device, signed with 64 random digits",
+			verify.BadSignature, published(forgedSignature)),
+		forged(TamperedValue, "a captured reading with another SpO2 under the old signature",
+			verify.BadSignature, published(tamperedValue)),
+		forged(TamperedPatient, "a captured reading with another patient under the old signature",
+			verify.BadSignature, published(tamperedPatient)),
+		ownKey(OtherPatient, "a true key signs a reading of a patient who wears another device",
+			verify.WrongPatient, published(otherPatient)),
+		ownKey(OtherTopic, "a true key signs another device's reading, sent on that device's topic",
+			verify.BadSignature, published(otherTopic)),
+		ownKey(OtherDevice, "a true key signs another device's reading, sent on its own topic",
+			verify.WrongDevice, published(otherDevice)),
+		{
+			Name: Replay, Description: "a stored reading once more, byte for byte, with its device's own password",
+			Expected: []string{verify.Duplicate.String()}, NeedsVictim: true, step: replay,
+		},
+		ownKey(Stale, "a true key signs a reading that is an hour old", verify.Stale, published(stale)),
+		ownKey(Future, "a true key signs a reading of an hour from now", verify.Future, published(future)),
+		forged(UnknownDevice, "a signed reading on the topic of a device that nobody registered",
+			verify.UnknownDevice, published(unknownDevice)),
+		ownKey(MalformedJSON, "a true key signs what is not JSON", verify.InvalidReading, published(malformedJSON)),
+		ownKey(Oversize, "a true key signs more bytes than a reading may have", verify.Malformed, published(oversize)),
+		forged(Will, "a forged reading as the will of a connection", verify.Will, will),
+		forged(Retained, "a forged reading to be retained for whoever subscribes later",
+			verify.Retained, published(retained)),
+	}
+}
+
+func forged(name, description string, expected verify.Outcome, step func(context.Context, *turn) error) Attack {
+	return Attack{Name: name, Description: description, Expected: []string{expected.String()}, step: step}
+}
+
+func ownKey(name, description string, expected verify.Outcome, step func(context.Context, *turn) error) Attack {
+	a := forged(name, description, expected, step)
+	a.OwnKey = true
+	return a
+}
+
+// Select returns the attacks of a comma-separated list of names, each once, in
+// the order of All; "all" stands for every one, "none" and nothing for none.
+func Select(list string) ([]Attack, error) {
+	all := All()
+	switch strings.TrimSpace(list) {
+	case "all":
+		return all, nil
+	case "none", "":
+		return nil, nil
+	}
+	wanted := make(map[string]bool)
+	for name := range strings.SplitSeq(list, ",") {
+		name = strings.TrimSpace(name)
+		if !slices.ContainsFunc(all, func(a Attack) bool { return a.Name == name }) {
+			return nil, fmt.Errorf("attacks: there is none named %q; known are all, none, or some of %s", name, names(all))
+		}
+		wanted[name] = true
+	}
+	return slices.DeleteFunc(all, func(a Attack) bool { return !wanted[a.Name] }), nil
+}
+
+func names(attacks []Attack) string {
+	var list []string
+	for _, a := range attacks {
+		list = append(list, a.Name)
+	}
+	return strings.Join(list, ", ")
+}
+
+// NeedVictim reports whether one of the attacks needs a victim.
+func NeedVictim(attacks []Attack) bool {
+	return slices.ContainsFunc(attacks, func(a Attack) bool { return a.NeedsVictim })
+}
