@@ -3,6 +3,7 @@ package bridge
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -14,6 +15,9 @@ import (
 	"github.com/pulsegate/pulsegate/bridge/registry"
 	"github.com/pulsegate/pulsegate/bridge/verify"
 )
+
+// maxName is the length of the longest id, in bytes.
+const maxName = 64
 
 // gate is what happens between ingress and egress: a reading is acknowledged
 // only when it is stored, and stored only when it is verified.
@@ -60,8 +64,17 @@ func (g *gate) Admit(c ingress.Connection) (ingress.Handler, ingress.Admission) 
 func (g *gate) refused(c ingress.Connection, reason string) {
 	g.metrics.AuthenticationFailed()
 	if g.failures.AllowN(g.now(), 1) {
-		g.store.Audit("login.refused", refusedLogin{c.ClientID, c.Username, c.Remote, g.now().UTC(), reason})
+		g.store.Audit("login.refused", refusedLogin{short(c.ClientID), short(c.Username), c.Remote, g.now().UTC(), reason})
 	}
+}
+
+// short bounds a name that a stranger gave to the length of an id, lest
+// strangers fill the audit.
+func short(name string) string {
+	if len(name) > maxName {
+		name = name[:maxName]
+	}
+	return strings.ToValidUTF8(name, "")
 }
 
 // caller is one connection's way through the gate.
@@ -77,18 +90,17 @@ func (c *caller) Handle(m ingress.Message, done func(ingress.Disposition)) {
 	if m.Form != ingress.Will && c.gate.tap != nil {
 		c.gate.tap(m.Topic, m.Payload)
 	}
-	v := c.judge(m)
-	if v.Outcome != verify.Accepted {
-		c.reject(m, &v)
-		done(refusal(&v))
+	p := &passage{caller: c, message: m, verdict: c.judge(m), done: done}
+	if p.verdict.Outcome != verify.Accepted {
+		p.refuse()
 		return
 	}
-	expiry := v.Reading.Timestamp.Add(c.gate.remembered)
-	switch c.gate.memory.Reserve(v.Identity, v.Now, expiry, func(stored bool) { c.copied(m, v, stored, done) }) {
+	expiry := p.verdict.Reading.Timestamp.Add(c.gate.remembered)
+	switch c.gate.memory.Reserve(p.verdict.Identity, p.verdict.Now, expiry, p.copied) {
 	case verify.First:
-		c.publish(m, v, done)
+		p.publish()
 	case verify.Stored:
-		c.copied(m, v, true, done)
+		p.copied(true)
 	case verify.Pending:
 	}
 }
@@ -105,67 +117,76 @@ func (c *caller) judge(m ingress.Message) verify.Verdict {
 	}
 }
 
-func (c *caller) publish(m ingress.Message, v verify.Verdict, done func(ingress.Disposition)) {
-	record := egress.Record{
-		Identity: v.Identity, Patient: v.Device.Patient, Device: v.Device.ID, Payload: m.Payload,
+// passage is one message on its way through the gate.
+type passage struct {
+	*caller
+	message ingress.Message
+	verdict verify.Verdict
+	done    func(ingress.Disposition)
+}
+
+func (p *passage) publish() {
+	v := &p.verdict
+	p.gate.store.Publish(egress.Record{
+		Identity: v.Identity, Patient: v.Device.Patient, Device: v.Device.ID, Payload: p.message.Payload,
 		Generation: v.Generation, Age: v.Age(), Received: v.Now,
+	}, p.answered)
+}
+
+// answered settles the reservation by the store's answer.
+func (p *passage) answered(answer egress.Confirmation, err error) {
+	g := p.gate
+	if err != nil {
+		g.memory.GiveBack(p.verdict.Identity)
+		g.metrics.StoreFailed()
+		g.log.Warn().Err(err).Str("device", p.verdict.Device.ID).Msg("a verified reading was not stored and is not acknowledged")
+		p.done(ingress.Disposition{Stored: ingress.Failed})
+		return
 	}
-	c.gate.store.Publish(record, func(answer egress.Confirmation, err error) {
-		if err != nil {
-			c.gate.memory.GiveBack(v.Identity)
-			c.gate.metrics.StoreFailed()
-			c.gate.log.Warn().Err(err).Str("device", v.Device.ID).Msg("a verified reading was not stored and is not acknowledged")
-			done(ingress.Disposition{Stored: ingress.Failed})
-			return
-		}
-		if !c.gate.memory.Keep(v.Identity) {
-			c.gate.metrics.NotRemembered()
-		}
-		if answer.Duplicate {
-			c.copied(m, v, true, done)
-			return
-		}
-		c.gate.metrics.Decided(verify.Accepted)
-		c.gate.metrics.Stored(answer.Took, v.Age()+answer.Took)
-		done(ingress.Disposition{Outcome: verify.Accepted})
-	})
+	if !g.memory.Keep(p.verdict.Identity) {
+		g.metrics.NotRemembered()
+	}
+	if answer.Duplicate {
+		p.copied(true)
+		return
+	}
+	g.metrics.Decided(verify.Accepted)
+	g.metrics.Stored(answer.Took, p.verdict.Age()+answer.Took)
+	p.done(ingress.Disposition{Outcome: verify.Accepted})
 }
 
 // copied ends a copy as its first ended: acknowledged if that is stored.
-func (c *caller) copied(m ingress.Message, v verify.Verdict, stored bool, done func(ingress.Disposition)) {
+func (p *passage) copied(stored bool) {
 	if !stored {
-		done(ingress.Disposition{Stored: ingress.Failed})
+		p.done(ingress.Disposition{Stored: ingress.Failed})
 		return
 	}
-	v.Outcome, v.Reason = verify.Duplicate, "this reading is stored already"
-	c.reject(m, &v)
-	done(ingress.Disposition{Outcome: verify.Duplicate})
+	p.verdict.Outcome, p.verdict.Reason = verify.Duplicate, "this reading is stored already"
+	p.refuse()
 }
 
-func (c *caller) reject(m ingress.Message, v *verify.Verdict) {
-	c.gate.metrics.Decided(v.Outcome)
-	hash := sha256.Sum256(m.Payload)
+// refuse records why a message is not forwarded, and tells its sender; the
+// reason only if he holds the key, since others could learn from it.
+func (p *passage) refuse() {
+	v := &p.verdict
+	p.gate.metrics.Decided(v.Outcome)
+	hash := sha256.Sum256(p.message.Payload)
 	r := egress.Rejection{
-		Outcome: v.Outcome, Connection: c.id, Remote: c.remote, Time: v.Now.UTC(),
+		Outcome: v.Outcome, Connection: p.id, Remote: p.remote, Time: v.Now.UTC(),
 		PayloadSHA256: hex.EncodeToString(hash[:]), Reason: v.Reason,
 	}
 	switch {
 	case v.Device != nil:
 		r.Device = v.Device.ID
-	case m.Form != ingress.Published:
-		r.Device = c.id
+	case p.message.Form != ingress.Published:
+		r.Device = p.id
 	}
-	if !c.gate.store.Reject(r) {
-		c.gate.metrics.RejectionLost()
+	if !p.gate.store.Reject(r) {
+		p.gate.metrics.RejectionLost()
 	}
-}
-
-// refusal is what the sender hears. The reason is only for one who holds the
-// key, except where it says nothing but how a message must come.
-func refusal(v *verify.Verdict) ingress.Disposition {
 	d := ingress.Disposition{Outcome: v.Outcome, AboutTopic: v.AboutTopic}
-	if v.Authentic {
+	if v.Authentic && v.Outcome != verify.Duplicate {
 		d.Reason = v.Reason
 	}
-	return d
+	p.done(d)
 }

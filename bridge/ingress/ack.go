@@ -47,7 +47,13 @@ func acknowledge(out *bytes.Buffer, cl *mqtt.Client, e *entry, code byte) {
 		ReasonCode:      code,
 	}
 	pk.Properties.ReasonString = e.disposition.Reason
-	pk.Mods.MaxSize = cl.Properties.Props.MaximumPacketSize
 	pk.Mods.DisallowProblemInfo = cl.Properties.Props.RequestProblemInfoFlag && cl.Properties.Props.RequestProblemInfo == 0
+	before := out.Len()
 	_ = pk.PubackEncode(out) // the same bytes for both kinds; writing to memory does not fail
+	// Mochi's own comparison with the maximum forgets the headers [MQTT-3.4.2-2].
+	if maximum := cl.Properties.Props.MaximumPacketSize; maximum > 0 && out.Len()-before > int(maximum) {
+		out.Truncate(before)
+		pk.Properties.ReasonString = ""
+		_ = pk.PubackEncode(out)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"sync"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -18,8 +19,8 @@ const (
 	// maxPacket is the largest MQTT packet that is read, in bytes: a payload
 	// that is too large by little still gets its reason code.
 	maxPacket = 16 << 10
-	// connectDeadline is how long a peer may take until its CONNECT is there.
-	connectDeadline = 10 * time.Second
+	// defaultConnectDeadline is Options.ConnectDeadline where that is zero.
+	defaultConnectDeadline = 10 * time.Second
 	// writesPending bounds Mochi's queue of packets to a client. Devices
 	// subscribe to nothing, so hardly anything ever waits there.
 	writesPending = 16
@@ -27,7 +28,8 @@ const (
 	week = 7 * 24 * 60 * 60
 )
 
-// Options say how a Broker is to work. All but Log must be set.
+// Options say how a Broker is to work. All but ConnectDeadline and Log must be
+// set.
 type Options struct {
 	// Listen is the TCP address, host:port.
 	Listen string
@@ -38,7 +40,10 @@ type Options struct {
 	ReceiveMaximum uint16
 	// InFlight bounds the same for all connections together.
 	InFlight int
-	Log      zerolog.Logger
+	// ConnectDeadline is how long a peer may take until its CONNECT is there;
+	// zero is ten seconds.
+	ConnectDeadline time.Duration
+	Log             zerolog.Logger
 }
 
 func (o Options) check() error {
@@ -58,6 +63,7 @@ func (o Options) check() error {
 type Broker struct {
 	server   *mqtt.Server
 	listener *listener
+	close    func() error
 }
 
 // Open listens and serves. Its error says which address could not be had.
@@ -69,12 +75,17 @@ func Open(o Options, door Door) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mqtt: cannot listen on %s: %w; is another broker running there? --mqtt-listen chooses another address", o.Listen, err)
 	}
-	b := &Broker{listener: newListener(tcp, o.MaxConnections, o.Log)}
+	if o.ConnectDeadline == 0 {
+		o.ConnectDeadline = defaultConnectDeadline
+	}
+	b := &Broker{}
 	b.server = mqtt.New(&mqtt.Options{
 		Capabilities:           capabilities(o),
 		Logger:                 slog.New(redact(zerolog.NewSlogHandler(o.Log))),
 		SysTopicResendInterval: week,
 	})
+	b.close = sync.OnceValue(b.server.Close) // Mochi's panics the second time
+	b.listener = newListener(tcp, o, &b.server.Listeners.ClientsWg)
 	h := &hook{
 		server:         b.server,
 		door:           door,
@@ -96,9 +107,10 @@ func (b *Broker) Connections() int { return b.listener.count() }
 
 // Close tells MQTT 5 clients that the server shuts down, closes every
 // connection and waits until their goroutines have ended, or until ctx is done.
+// It may be called again.
 func (b *Broker) Close(ctx context.Context) error {
 	done := make(chan error, 1)
-	go func() { done <- b.server.Close() }()
+	go func() { done <- b.close() }()
 	select {
 	case err := <-done:
 		return err

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"strings"
-	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -50,13 +49,15 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if admission != Welcome {
 		return refuse(cl, admission, "")
 	}
-	if pk.Connect.WillFlag {
-		// A will would be published past every check.
-		handler.Handle(Message{Topic: pk.Connect.WillTopic, Payload: pk.Connect.WillPayload, Form: Will}, func(Disposition) {})
+	c := connectionOf(cl)
+	if c.will != nil {
+		handler.Handle(*c.will, func(Disposition) {})
 		return refuse(cl, NotAuthorized, "wills are not accepted: connect without one")
 	}
-	cl.State.Keepalive = min(cl.State.Keepalive, maxKeepalive)
-	connectionOf(cl).queue = newQueue(cl, handler, h.receiveMaximum, h.inFlight)
+	if cl.State.Keepalive > maxKeepalive {
+		cl.State.Keepalive, cl.State.ServerKeepalive = maxKeepalive, true // CONNACK says so [MQTT-3.2.2-21]
+	}
+	c.queue.Store(newQueue(cl, handler, h.receiveMaximum, h.inFlight))
 	return nil
 }
 
@@ -67,21 +68,38 @@ func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return
 // refusal would overtake acknowledgements that still wait in the queue.
 func (h *hook) OnACLCheck(_ *mqtt.Client, _ string, write bool) bool { return write }
 
-// OnSessionEstablish empties the session that the client is about to inherit:
-// what a publisher's session could hold is only Mochi's memory of QoS 2 packet
-// identifiers, and a reading sent again must not be answered from that.
+// OnSessionEstablish hurries the connection that the client is about to take
+// over: Mochi writes DISCONNECT to it first, and one whose peer does not read
+// would keep the device out.
 func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	if existing, ok := h.server.Clients.Get(cl.ID); ok {
-		existing.ClearInflights()
+		connectionOf(existing).hurry()
 	}
 }
 
-// OnPacketRead lets publishes on topics of the broker's own reach OnPublish.
-// Mochi would drop them without any acknowledgement; the prefix makes them
-// topics that no device has.
-func (h *hook) OnPacketRead(_ *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	if pk.FixedHeader.Type == packets.Publish && strings.HasPrefix(pk.TopicName, "$") {
-		pk.TopicName = "-" + pk.TopicName
+// OnPacketRead changes what Mochi would deal with in a way of its own.
+func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	switch pk.FixedHeader.Type {
+	case packets.Connect:
+		if pk.Connect.WillFlag {
+			// Mochi would publish a will past every check, and refuses a
+			// retained one before anybody hears of it: it never sees them.
+			connectionOf(cl).will = &Message{Topic: pk.Connect.WillTopic, Payload: pk.Connect.WillPayload, Form: Will}
+			pk.Connect.WillFlag, pk.Connect.WillRetain, pk.Connect.WillQos = false, false, 0
+			pk.Connect.WillTopic, pk.Connect.WillPayload = "", nil
+		}
+	case packets.Publish:
+		if strings.HasPrefix(pk.TopicName, "$") {
+			// Mochi would drop it without any acknowledgement; the prefix makes
+			// it a topic that no device has.
+			pk.TopicName = "-" + pk.TopicName
+		}
+	case packets.Pubrel:
+		if q := connectionOf(cl).queue.Load(); q != nil && q.release(pk.PacketID) {
+			// Mochi answers from its own memory, which is filled only here, on
+			// the goroutine that reads: it deadlocks when another one fills it.
+			cl.State.Inflight.Set(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pubrec}, PacketID: pk.PacketID})
+		}
 	}
 	return pk, nil
 }
@@ -89,11 +107,11 @@ func (h *hook) OnPacketRead(_ *mqtt.Client, pk packets.Packet) (packets.Packet, 
 // OnPublish puts the message into its connection's queue, and waits while that
 // is full. ErrRejectPacket keeps Mochi from acknowledging or forwarding it.
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	q := connectionOf(cl).queue
+	q := connectionOf(cl).queue.Load()
 	if q == nil {
 		return pk, packets.ErrRejectPacket
 	}
-	if pk.FixedHeader.Qos == 2 && cl.State.Inflight.Len() >= h.receiveMaximum {
+	if pk.FixedHeader.Qos == 2 && q.unreleasedCount() >= h.receiveMaximum {
 		// The client owes a PUBREL for each [MQTT-3.3.4-9].
 		_ = h.server.DisconnectClient(cl, packets.ErrReceiveMaximum)
 		return pk, packets.ErrRejectPacket
@@ -114,7 +132,7 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 	if pk.FixedHeader.Type != packets.Connack || pk.ReasonCode != packets.CodeSuccess.Code {
 		return pk
 	}
-	pk.SessionPresent = !cl.Properties.Clean
+	pk.SessionPresent = !cl.Properties.Clean && cl.Properties.ProtocolVersion >= 4
 	p := &pk.Properties
 	p.MaximumPacketSize = maxPacket
 	p.RetainAvailable, p.RetainAvailableFlag = 0, true
@@ -124,13 +142,8 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 	return pk
 }
 
-// OnDisconnect forgets which QoS 2 packet identifiers were in use.
-func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
-	connectionOf(cl).end()
-	if !cl.IsTakenOver() {
-		cl.ClearInflights()
-	}
-}
+// OnDisconnect lets go of the connection's messages.
+func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) { connectionOf(cl).end() }
 
 // refuse answers a CONNECT with the code that stands for the admission in the
 // client's version of MQTT.
@@ -152,12 +165,4 @@ var admissionCodes = map[Admission][2]byte{
 	BadCredentials: {0x04, 0x86},
 	NotAuthorized:  {0x05, 0x87},
 	Unavailable:    {0x03, 0x88},
-}
-
-func rememberUnreleased(cl *mqtt.Client, id uint16) {
-	cl.State.Inflight.Set(packets.Packet{
-		FixedHeader: packets.FixedHeader{Type: packets.Pubrec},
-		PacketID:    id,
-		Created:     time.Now().Unix(),
-	})
 }

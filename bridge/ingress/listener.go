@@ -6,6 +6,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -17,14 +18,25 @@ import (
 // for want of file descriptors, before it tries again.
 const acceptPause = 50 * time.Millisecond
 
+const (
+	// writeLimit is how long a peer may leave what is written to it unread.
+	writeLimit = 30 * time.Second
+	// goodbyeLimit is the same for one whose connection ends.
+	goodbyeLimit = time.Second
+)
+
 // listener is Mochi's source of connections. Unlike Mochi's own it outlives a
 // failed accept and a panic in a packet's decoding, gives CONNECT a deadline,
 // bounds the connections, and closes even those that never said a word.
 type listener struct {
-	tcp     net.Listener
-	maximum int
-	log     zerolog.Logger
-	closing chan struct{}
+	tcp             net.Listener
+	maximum         int
+	connectDeadline time.Duration
+	log             zerolog.Logger
+	closing         chan struct{}
+	// serving is Mochi's own wait group. Counting each connection before Mochi
+	// does keeps its Add from racing with the Wait of its Close.
+	serving *sync.WaitGroup
 
 	mu   sync.Mutex
 	open map[*connection]struct{}
@@ -33,21 +45,50 @@ type listener struct {
 // connection is a client's socket, and what belongs to it.
 type connection struct {
 	net.Conn
-	queue *queue
+	queue atomic.Pointer[queue]
+	// will is what CONNECT asked for; only the reading goroutine looks at it.
+	will *Message
+
+	mu       sync.Mutex
+	hurrying bool
 }
 
 func connectionOf(cl *mqtt.Client) *connection { return cl.Net.Conn.(*connection) }
 
+// SetDeadline sets that of reading alone. Mochi sets one for both directions
+// with each packet that it reads, by the keep alive; a PUBACK that waited for
+// the store longer than that would then fail.
+func (c *connection) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+
+// Write gives the peer writeLimit to take what is written: whoever writes holds
+// the client's lock, and a takeover waits for that.
+func (c *connection) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	if !c.hurrying {
+		_ = c.SetWriteDeadline(time.Now().Add(writeLimit))
+	}
+	c.mu.Unlock()
+	return c.Conn.Write(b)
+}
+
+// hurry leaves all further writing, and one that is blocked, goodbyeLimit.
+func (c *connection) hurry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hurrying = true
+	_ = c.SetWriteDeadline(time.Now().Add(goodbyeLimit))
+}
+
 // end closes the queue of a connection that was let in.
 func (c *connection) end() {
-	if c.queue != nil {
-		c.queue.close()
+	if q := c.queue.Load(); q != nil {
+		q.close()
 	}
 }
 
-func newListener(tcp net.Listener, maximum int, log zerolog.Logger) *listener {
+func newListener(tcp net.Listener, o Options, serving *sync.WaitGroup) *listener {
 	return &listener{
-		tcp: tcp, maximum: maximum, log: log,
+		tcp: tcp, maximum: o.MaxConnections, connectDeadline: o.ConnectDeadline, log: o.Log, serving: serving,
 		closing: make(chan struct{}),
 		open:    make(map[*connection]struct{}),
 	}
@@ -98,7 +139,7 @@ func (l *listener) admit(c *connection, establish listeners.EstablishFn) {
 					Msg("a connection was closed because handling its packet failed")
 			}
 		}()
-		_ = c.SetDeadline(time.Now().Add(connectDeadline))
+		_ = c.SetDeadline(time.Now().Add(l.connectDeadline))
 		if err := establish(l.ID(), c); err != nil {
 			l.log.Debug().Str("remote", c.RemoteAddr().String()).Str("cause", err.Error()).Msg("connection ended")
 		}
@@ -117,10 +158,12 @@ func (l *listener) add(c *connection) bool {
 		return false
 	}
 	l.open[c] = struct{}{}
+	l.serving.Add(1)
 	return true
 }
 
 func (l *listener) remove(c *connection) {
+	defer l.serving.Done()
 	_ = c.Close()
 	c.end()
 	l.mu.Lock()
@@ -147,8 +190,7 @@ func (l *listener) Close(goodbye listeners.CloseFn) {
 	}
 	connections := make([]*connection, 0, len(l.open))
 	for c := range l.open {
-		// A peer that does not read must not hold up the goodbye.
-		_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+		c.hurry() // a peer that does not read must not hold up the goodbye
 		connections = append(connections, c)
 	}
 	l.mu.Unlock()

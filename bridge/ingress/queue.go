@@ -26,6 +26,10 @@ type queue struct {
 	waiting  []*entry
 	flushing bool
 	closed   bool
+	// unreleased are the packet identifiers of QoS 2 messages whose PUBREL has
+	// not come. They serve only to give MQTT 5 its PUBCOMP codes: that a
+	// message is handled once is up to its identity, not to its packet's.
+	unreleased map[uint16]struct{}
 }
 
 type entry struct {
@@ -46,7 +50,9 @@ func newQueue(cl *mqtt.Client, h Handler, limit int, inFlight *semaphore.Weighte
 // publish hands a message over. It is called by the goroutine that reads the
 // socket, and blocks at either bound, so that the socket is not read.
 func (q *queue) publish(m Message, id uint16, qos byte) {
-	if q.inFlight.Acquire(q.ctx, 1) != nil {
+	// Room comes first: waiting for a client that takes no acknowledgements
+	// must not hold a place that others could use.
+	if !q.awaitRoom() || q.inFlight.Acquire(q.ctx, 1) != nil {
 		return
 	}
 	e := &entry{queue: q, id: id, qos: qos}
@@ -57,12 +63,18 @@ func (q *queue) publish(m Message, id uint16, qos byte) {
 	q.handler.Handle(m, e.settle)
 }
 
-func (q *queue) append(e *entry) bool {
+func (q *queue) awaitRoom() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.waiting) >= q.limit && !q.closed {
 		q.room.Wait()
 	}
+	return !q.closed
+}
+
+func (q *queue) append(e *entry) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if q.closed {
 		return false
 	}
@@ -138,11 +150,35 @@ func (q *queue) answer(out *bytes.Buffer, e *entry) bool {
 		return false
 	}
 	code := reasonCode(e.disposition)
-	if e.qos == 2 && code < packets.ErrUnspecifiedError.Code {
-		rememberUnreleased(q.client, e.id)
+	if e.qos == 2 && code < packets.ErrUnspecifiedError.Code && q.client.Properties.ProtocolVersion >= 5 {
+		q.remember(e.id)
 	}
 	acknowledge(out, q.client, e, code)
 	return true
+}
+
+func (q *queue) remember(id uint16) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.unreleased == nil {
+		q.unreleased = make(map[uint16]struct{})
+	}
+	q.unreleased[id] = struct{}{}
+}
+
+// release forgets a packet identifier and says whether it was unreleased.
+func (q *queue) release(id uint16) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	_, ok := q.unreleased[id]
+	delete(q.unreleased, id)
+	return ok
+}
+
+func (q *queue) unreleasedCount() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.unreleased)
 }
 
 // write sends acknowledgements past Mochi's WritePacket, which makes one system
@@ -160,6 +196,7 @@ func (q *queue) write(b []byte) error {
 // hangUp ends a connection whose message could not be stored, so that the
 // client sends it again.
 func (q *queue) hangUp() {
+	connectionOf(q.client).hurry()
 	if q.client.Properties.ProtocolVersion == 5 {
 		_ = q.client.WritePacket(packets.Packet{
 			FixedHeader: packets.FixedHeader{Type: packets.Disconnect},

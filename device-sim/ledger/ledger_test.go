@@ -150,10 +150,11 @@ func TestBookNames(t *testing.T) {
 			t.Errorf("%q names a book", name)
 		}
 	}
-	if book(t, l, "w-1") != book(t, l, "w-1") {
+	first, second := book(t, l, "w-1"), book(t, l, "w-1")
+	if first != second {
 		t.Error("one sender has two books")
 	}
-	if err := book(t, l, "w-1").Acknowledged(0, start); err == nil {
+	if err := first.Acknowledged(0, start); err == nil {
 		t.Error("an entry that is not there was acknowledged")
 	}
 }
