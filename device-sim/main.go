@@ -106,7 +106,8 @@ func (s *settings) run(ctx context.Context, in io.Reader, out, errOut io.Writer)
 	if err != nil || s.level == "" {
 		return fmt.Errorf("--log-level: %q is none of debug, info, warn, error", s.level)
 	}
-	log := zerolog.New(zerolog.ConsoleWriter{Out: errOut, TimeFormat: time.TimeOnly}).Level(level).With().Timestamp().Logger()
+	log := zerolog.New(zerolog.ConsoleWriter{Out: errOut, TimeFormat: time.TimeOnly, NoColor: true}).
+		Level(level).With().Timestamp().Logger()
 	attacks, err := attack.Select(s.attacks)
 	if err != nil {
 		return err

@@ -14,6 +14,10 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
+// SubjectRejections is what a security officer watches:
+// rejected.<outcome>.<device>.
+const SubjectRejections = "rejected.>"
+
 const (
 	// readBatch is how many messages one request asks for.
 	readBatch = 512

@@ -129,6 +129,12 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 // by construction, and told 0 it would throw its unacknowledged readings away
 // [MQTT-3.2.2-5].
 func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	if pk.FixedHeader.Type == packets.Disconnect && cl.Properties.ProtocolVersion < 5 {
+		// In MQTT 3.1.1 no server sends one (3.14), but Mochi does; a type
+		// that it cannot encode is not sent.
+		pk.FixedHeader.Type = packets.Reserved
+		return pk
+	}
 	if pk.FixedHeader.Type != packets.Connack || pk.ReasonCode != packets.CodeSuccess.Code {
 		return pk
 	}

@@ -12,6 +12,10 @@ import (
 // worst filling that Go's maps leave after growing.
 const BytesPerReading = 96
 
+// BytesPerSecond is what each second of the window costs besides, in bytes, at
+// the most: a map that is hardly filled.
+const BytesPerSecond = 512
+
 // Claim is the answer to a reservation.
 type Claim uint8
 
@@ -28,7 +32,8 @@ const (
 
 // Memory remembers which readings were stored, check 8. It is exact: an
 // identity is found from its Keep until it expires, and is never confused with
-// another. Its memory is at most limit × BytesPerReading.
+// another. Its memory is at most limit × BytesPerReading, and BytesPerSecond for
+// each second that a kept identity expires in.
 //
 // An identity is bound to the bytes of its reading, hence to one signed
 // timestamp and one time of expiry. So identities are kept in one set for each

@@ -20,7 +20,7 @@ func newDemo() *cobra.Command {
 	var o demo.Options
 	var reportFile string
 	cmd := &cobra.Command{
-		Use:   "demo",
+		Use:   "demo [flags] [--replay FILE...]",
 		Short: "See it work: wearables, an attacker and a consumer in one process",
 		Long: `Run everything in one process, with nothing to install: the gate with its broker
 and NATS, wearables, an attacker who joins after a few seconds, and a consumer. The
@@ -33,9 +33,15 @@ an attack sent nothing or met an outcome that it did not declare.`,
 		Example: `  pulsegate demo
   pulsegate demo --duration 20s --devices 100 --report account.json
   pulsegate demo --attacks forged-signature,replay
-  pulsegate demo --replay bidmc_01_Numerics.csv --replay bidmc_02_Numerics.csv`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+  pulsegate demo --replay recordings/*.csv`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 && len(o.Replay) == 0 {
+				return fmt.Errorf("unexpected argument %q; files of recordings follow --replay", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Replay = append(o.Replay, args...)
 			o.Out, o.Width, o.Log = cmd.OutOrStdout(), terminalWidth(cmd.OutOrStdout()), quietLog(cmd.ErrOrStderr())
 			fmt.Fprintln(o.Out, "Pulsegate demo: starting the gate with its MQTT broker and NATS JetStream.")
 			report, err := demo.Run(cmd.Context(), o)
@@ -50,7 +56,7 @@ an attack sent nothing or met an outcome that it did not declare.`,
 	f.IntVar(&o.Devices, "devices", 24, "number of honest wearables")
 	f.Float64Var(&o.Rate, "rate", 1, "readings a second of each wearable")
 	f.StringVar(&o.Attacks, "attacks", "all", "attacks by name, separated by commas, or all, or none")
-	f.StringArrayVar(&o.Replay, "replay", nil, "`FILE` of recorded numerics to play instead of the model; may be repeated")
+	f.StringArrayVar(&o.Replay, "replay", nil, "recorded numerics in CSV, `FILE...`, to play in place of the model, each by one wearable")
 	f.Uint64Var(&o.Seed, "seed", 1, "determines the values")
 	f.StringVar(&reportFile, "report", "", "write the account to `FILE` as JSON")
 	return cmd

@@ -15,6 +15,7 @@ import (
 
 // Names of the slips, a closed set.
 const (
+	NoObject         = "no_object"
 	NoSignature      = "no_signature"
 	SignatureNotLast = "signature_not_last"
 	TrailingNewline  = "trailing_newline"
@@ -72,6 +73,10 @@ func Payload(payload []byte, keys []Key, now time.Time) Report {
 	trimmed := r.surroundings(payload)
 	d := dissect(trimmed)
 	r.unit(d, now)
+	if d.signature < 0 && d.members == nil {
+		r.add(NoObject, true, "the payload is not one whole JSON object", "look for a buffer that is too small, or something around the object")
+		return r
+	}
 	if d.signature < 0 {
 		r.add(NoSignature, true, "the payload has no member named signature", "append ,\"signature\":\"<64 hex digits>\" before the closing brace, after signing")
 		return r

@@ -28,8 +28,9 @@ type document struct {
 	members []member
 	// signature is the index of the signature member, -1 if there is none.
 	signature int
-	// texts are what may have been signed, the right one first.
-	texts []text
+	// texts are what may have been signed, the right one first; orders the same
+	// members in every other order.
+	texts, orders []text
 }
 
 // dissect takes a payload apart as far as it goes. Where it is no JSON it looks
@@ -42,7 +43,7 @@ func dissect(payload []byte) document {
 		}
 	}
 	if d.signature >= 0 {
-		d.texts = d.variants()
+		d.texts, d.orders = d.variants(), d.reordered()
 		return d
 	}
 	e, err := reading.Split(payload)

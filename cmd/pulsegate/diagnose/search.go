@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"hash"
+	"slices"
 	"strings"
 )
 
@@ -88,29 +89,37 @@ type secret struct {
 func secrets(keys []Key) []secret {
 	var all []secret
 	for _, k := range keys {
-		var slips []Slip
-		if !k.InForce {
-			slips = []Slip{{OtherKey, true, "it was signed with " + k.Name, "give the device the key that is in force: pulsegate device add prints it"}}
+		if k.InForce {
+			all = append(all, k.forms()...)
+			continue
 		}
-		all = append(all, secret{k.Secret, slips})
-		with := func(b, name, found, remedy string) {
-			all = append(all, secret{[]byte(b), append(slips[:len(slips):len(slips)], Slip{name, true, found, remedy})})
-		}
-		digits := hex.EncodeToString(k.Secret)
-		const decodeFirst = "decode the 64 hexadecimal digits to 32 bytes first: bytes.fromhex in Python, -macopt hexkey: for openssl"
-		for _, b := range []string{digits, strings.ToUpper(digits), digits + "\n", digits + "\x00"} {
-			with(b, KeyAsText, "the key's hexadecimal digits were used as the key, as text", decodeFirst)
-		}
-		with(base64.StdEncoding.EncodeToString(k.Secret), KeyAsText, "the key's base64 form was used as the key, as text", decodeFirst)
-		if k.Password != "" {
-			const remedy = "sign with the key, not with the MQTT password"
-			with(k.Password, WrongSecret, "the device's MQTT password was used as the key", remedy)
-			if b, err := hex.DecodeString(k.Password); err == nil {
-				with(string(b), WrongSecret, "the device's MQTT password, decoded, was used as the key", remedy)
-			}
-		}
+		other := Slip{OtherKey, true, "it was signed with " + k.Name, "give the device its own key that is in force"}
+		all = append(all, secret{k.Secret, []Slip{other}}, secret{[]byte(hex.EncodeToString(k.Secret)), []Slip{other, keyAsText()}})
 	}
 	return append(all, secret{nil, []Slip{{WrongSecret, true, "the key was empty", "look where the key is read from: a variable or file may be missing"}}})
+}
+
+// forms are the ways in which a key, or its device's password, gets used.
+func (k Key) forms() []secret {
+	all := []secret{{bytes: k.Secret}}
+	digits := hex.EncodeToString(k.Secret)
+	for _, b := range []string{digits, strings.ToUpper(digits), digits + "\n", digits + "\x00", base64.StdEncoding.EncodeToString(k.Secret)} {
+		all = append(all, secret{[]byte(b), []Slip{keyAsText()}})
+	}
+	if k.Password == "" {
+		return all
+	}
+	password := []Slip{{WrongSecret, true, "the device's MQTT password was used as the key", "sign with the key, not with the MQTT password"}}
+	all = append(all, secret{[]byte(k.Password), password})
+	if b, err := hex.DecodeString(k.Password); err == nil {
+		all = append(all, secret{b, password})
+	}
+	return all
+}
+
+func keyAsText() Slip {
+	return Slip{KeyAsText, true, "the key was used as text, as it is written, not as the 32 bytes that it stands for",
+		"decode the 64 hexadecimal digits first: bytes.fromhex in Python, -macopt hexkey: for openssl"}
 }
 
 // match is how a signature came about.
@@ -132,27 +141,46 @@ func (m match) slips() []Slip {
 	return append(append(all, m.secret.slips...), m.text.slips...)
 }
 
-// search tries every combination and returns the one with the fewest slips.
-func search(d document, claims []claim, keys []Key) (best match, ok bool) {
-	fewest := 0
+// search tries the combinations and returns one with the fewest slips. Other
+// orders of the members are many, so they are tried only with keys in force and
+// only where nothing else explains the signature.
+func search(d document, claims []claim, keys []Key) (match, bool) {
+	var best match
+	found := false
 	for _, s := range secrets(keys) {
 		for _, a := range algorithms() {
-			wanted := sized(claims, a.size)
-			if len(wanted) == 0 {
-				continue
-			}
-			for _, t := range d.texts {
-				mac := a.sum(s.bytes, t.bytes)
-				for _, c := range wanted {
-					m := match{c, t, s, a}
-					if bytes.Equal(mac, c.mac) && (!ok || len(m.slips()) < fewest) {
-						best, ok, fewest = m, true, len(m.slips())
-					}
-				}
+			found = s.match(&best, found, a, d.texts, claims)
+		}
+	}
+	if found {
+		return best, true
+	}
+	for _, s := range secrets(inForce(keys)) {
+		found = s.match(&best, found, algorithms()[0], d.orders, claims)
+	}
+	return best, found
+}
+
+// match tries one key and algorithm on the texts and keeps the best in best.
+func (s secret) match(best *match, found bool, a algorithm, texts []text, claims []claim) bool {
+	wanted := sized(claims, a.size)
+	if len(wanted) == 0 {
+		return found
+	}
+	for _, t := range texts {
+		mac := a.sum(s.bytes, t.bytes)
+		for _, c := range wanted {
+			m := match{c, t, s, a}
+			if bytes.Equal(mac, c.mac) && (!found || len(m.slips()) < len(best.slips())) {
+				*best, found = m, true
 			}
 		}
 	}
-	return best, ok
+	return found
+}
+
+func inForce(keys []Key) []Key {
+	return slices.DeleteFunc(slices.Clone(keys), func(k Key) bool { return !k.InForce })
 }
 
 func sized(claims []claim, size int) []claim {

@@ -29,7 +29,7 @@ func (d document) variants() []text {
 			"the signed text had a signature member, or the comma before it",
 			"sign the object before it has a signature member"}}})
 	}
-	return append(all, d.orders()...)
+	return all
 }
 
 // ends adds a text, and that text with what is often missing or too much at its
@@ -100,8 +100,8 @@ func (d document) replaced(value string) []member {
 	return all
 }
 
-// orders lists the members in every other order than the one that was sent.
-func (d document) orders() []text {
+// reordered lists the members in other orders than the one that was sent.
+func (d document) reordered() []text {
 	others := d.others()
 	slip := func(order []member) []Slip {
 		names := make([]string, len(order))

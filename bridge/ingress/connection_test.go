@@ -1,0 +1,209 @@
+package ingress_test
+
+import (
+	"context"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/pulsegate/pulsegate/bridge/ingress"
+	"github.com/pulsegate/pulsegate/bridge/ingress/mqttest"
+)
+
+func TestAPacketThatPanicsMochiEndsOnlyItsConnection(t *testing.T) {
+	b := open(t, nil)
+	other := b.connect(t, 5, "w-1")
+	other.Send(publish(1, 1))
+	open := b.next(t)
+	for range 3 {
+		c := b.connect(t, 5, "w-2")
+		c.SendRaw([]byte{0x82, 6, 0, 1, 0, 0, 1, 'a'}) // a filter without its options
+		c.ExpectEnd()
+	}
+	other.Ping()
+	open.done(accepted)
+	other.ExpectBytes(0x40, 2, 0, 1)
+	again := b.connect(t, 5, "w-2")
+	again.Send(publish(1, 1))
+	b.next(t).done(accepted)
+	again.ExpectBytes(0x40, 2, 0, 1)
+}
+
+func TestAPeerMustConnectInTime(t *testing.T) {
+	b := open(t, func(o *ingress.Options) { o.ConnectDeadline = soon })
+	silent, slow := b.dial(t, 5), b.dial(t, 4)
+	slow.SendRaw([]byte{0x10, 20, 0, 4, 'M', 'Q'})
+	early := b.connect(t, 5, "w-1")
+	silent.ExpectEnd()
+	slow.ExpectEnd()
+	early.Ping() // the deadline was CONNECT's alone
+}
+
+func TestCloseWithSilentConnections(t *testing.T) {
+	b := open(t, nil)
+	clients := []*mqttest.Client{b.dial(t, 4), b.dial(t, 5), b.connect(t, 4, "w-1"), b.connect(t, 5, "w-2")}
+	clients[3].Send(publish(1, 1))
+	b.next(t) // and is never settled
+	ctx, cancel := context.WithTimeout(t.Context(), mqttest.Patience/2)
+	defer cancel()
+	if err := b.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if bye := clients[3].Expect(packets.Disconnect); bye.ReasonCode != 0x8B {
+		t.Errorf("DISCONNECT %#x, want 0x8b", bye.ReasonCode)
+	}
+	for _, c := range clients {
+		c.ExpectEnd()
+	}
+	if n := b.Connections(); n != 0 {
+		t.Errorf("%d connections are left", n)
+	}
+	if err := b.Close(ctx); err != nil {
+		t.Errorf("the second time: %v", err)
+	}
+}
+
+func TestCloseWithOneWhoReadsNothing(t *testing.T) {
+	handled := make(chan string, 1<<16)
+	b := open(t, func(o *ingress.Options) { o.ReceiveMaximum = 2 })
+	b.settle = func(c call) {
+		handled <- c.connection.ClientID
+		c.done(ingress.Disposition{Outcome: rejected.Outcome, Reason: strings.Repeat("x", 60_000)})
+	}
+	c := b.connect(t, 5, "w-1")
+	go func() {
+		for c.TrySend(publish(1, 1)) == nil {
+		}
+	}()
+	awaitQuiet(t, handled)
+	b.shut(t)
+}
+
+func TestConnectionsComeAndGoWhileItCloses(t *testing.T) {
+	b := open(t, nil)
+	stop := make(chan struct{})
+	ended := make(chan struct{})
+	for range 4 {
+		go func() {
+			defer func() { ended <- struct{}{} }()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				conn, err := net.Dial("tcp", b.Addr().String())
+				if err != nil {
+					return // the listener is closed
+				}
+				_, _ = conn.Write([]byte{0x10, 15, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0, 3, 'w', '-', '1'})
+				_ = conn.Close()
+			}
+		}()
+	}
+	for len(b.admitted()) < 50 {
+		runtime.Gosched()
+	}
+	b.shut(t)
+	close(stop)
+	for range 4 {
+		<-ended
+	}
+}
+
+func TestTooManyConnections(t *testing.T) {
+	b := open(t, func(o *ingress.Options) { o.MaxConnections = 2 })
+	first := b.connect(t, 5, "w-1")
+	b.connect(t, 5, "w-2")
+	b.dial(t, 5).ExpectEnd()
+	first.Close()
+	for b.Connections() == 2 {
+		runtime.Gosched()
+	}
+	b.connect(t, 5, "w-3")
+}
+
+func TestTakeover(t *testing.T) {
+	both(t, func(t *testing.T, version byte) {
+		b := open(t, nil)
+		for _, options := range [][]mqttest.Option{nil, {mqttest.Resume}} {
+			old := b.connect(t, version, "w-1", options...)
+			old.Send(publish(1, 1))
+			stored := b.next(t)
+			taker := b.connect(t, version, "w-1", options...)
+			if version == 5 {
+				if bye := old.Expect(packets.Disconnect); bye.ReasonCode != 0x8E {
+					t.Errorf("DISCONNECT %#x, want 0x8e", bye.ReasonCode)
+				}
+			}
+			old.ExpectEnd()
+			stored.done(accepted) // answers nobody, least of all the new connection
+			taker.Send(publish(1, 1))
+			b.next(t).done(rejected)
+			if ack := taker.Expect(packets.Puback); version == 5 && ack.ReasonCode != 0x87 {
+				t.Errorf("PUBACK %x", ack.Raw)
+			}
+		}
+	})
+}
+
+func TestAPacketThatIsTooLarge(t *testing.T) {
+	both(t, func(t *testing.T, version byte) {
+		b := open(t, nil)
+		c := b.connect(t, version, "w-1")
+		large := publish(1, 1)
+		large.Payload = make([]byte, 16_000)
+		c.Send(large)
+		b.next(t).done(rejected)
+		c.Expect(packets.Puback)
+
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		c.SendRaw([]byte{0x32, 0xff, 0xff, 0xff, 0x7f}) // 256 MiB are announced
+		c.ExpectEnd()
+		runtime.ReadMemStats(&after)
+		if grown := after.TotalAlloc - before.TotalAlloc; grown > 16<<20 {
+			t.Errorf("%d bytes were allocated for it", grown)
+		}
+	})
+}
+
+// A peer's keep alive must not cut off the answer to what it sent in time.
+func TestAnAnswerLaterThanTheKeepAlive(t *testing.T) {
+	b := open(t, func(o *ingress.Options) { o.ReceiveMaximum = 1 })
+	c := b.connect(t, 5, "w-1", func(pk *packets.Packet) { pk.Connect.Keepalive = 1 })
+	c.Send(publishes(1, 2)...) // the second is waiting, so that nothing is read
+	first := b.next(t)
+	time.Sleep(1500 * time.Millisecond) // what is to be shown is that this time passes without harm
+	first.done(accepted)
+	c.ExpectBytes(0x40, 2, 0, 1)
+	b.next(t).done(accepted)
+	c.ExpectBytes(0x40, 2, 0, 2)
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	good := ingress.Options{Listen: "127.0.0.1:0", MaxConnections: 1, ReceiveMaximum: 1, InFlight: 1}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	for want, change := range map[string]func(*ingress.Options){
+		"receive maximum":     func(o *ingress.Options) { o.ReceiveMaximum = 0 },
+		"in flight":           func(o *ingress.Options) { o.InFlight = 0 },
+		"maximum connections": func(o *ingress.Options) { o.MaxConnections = 0 },
+		"--mqtt-listen":       func(o *ingress.Options) { o.Listen = taken.Addr().String() },
+		"cannot listen":       func(o *ingress.Options) { o.Listen = "nowhere" },
+	} {
+		o := good
+		change(&o)
+		_, err := ingress.Open(o, &script{})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v: want one line with %q", err, want)
+		}
+	}
+}
