@@ -28,7 +28,7 @@ func engineOptions(c config.Config, layout egress.Layout, log zerolog.Logger) en
 		Dir: c.Data, Listen: c.NATS.Listen, Sync: c.NATS.Sync.String(), MaxStore: layout.Total(),
 		Log: log.With().Str("part", "nats").Logger(),
 		Remote: engine.Remote{
-			URL: string(c.NATS.URL), User: c.NATS.User, Password: string(c.NATS.Password), Token: string(c.NATS.Token),
+			URL: string(c.NATS.URL), URLFile: c.NATS.URLFile, User: c.NATS.User, Password: string(c.NATS.Password), Token: string(c.NATS.Token),
 			NKeyFile: c.NATS.NkeyFile, CredsFile: c.NATS.CredsFile,
 			TLS: engine.TLS{CA: c.NATS.TLS.CA, Cert: c.NATS.TLS.Cert, Key: c.NATS.TLS.Key},
 		},

@@ -68,10 +68,12 @@ type ReplayMemory struct {
 	MaxReadings int `yaml:"max_readings" env:"MAX_READINGS"`
 }
 
-// NATS configures the embedded server where URL is empty, and else the connection to a real one.
+// NATS configures the embedded server where URL and URLFile are empty, and else the connection to a real one.
 type NATS struct {
 	// URL is one server or several separated by commas; empty means embedded. It may hold credentials, so it prints masked.
 	URL ServerURL `yaml:"url" env:"URL"`
+	// URLFile is the path of a file that holds what URL would, credentials included; at most one of the two is set.
+	URLFile string `yaml:"url_file" env:"URL_FILE"`
 	// Listen is the embedded server's TCP address, host:port; port 0 takes a free one.
 	Listen string `yaml:"listen" env:"LISTEN"`
 	// Sync is when the embedded server calls fsync.

@@ -65,6 +65,7 @@ func TestErrorsInTheFile(t *testing.T) {
 		{"level", "log: {level: loud}\n", `FILE:1: log.level: "loud" is none of them; allowed: trace, debug, info, warn, error`},
 		{"format", "log: {format: xml}\n", `FILE:1: log.format: "xml" is none of them; allowed: auto, json, console`},
 		{"password embedded", "nats: {user: u, password: p}\n", `FILE:1: nats.user: has no effect on the embedded server`},
+		{"two addresses", "nats:\n  url: nats://h\n  url_file: /f\n", `FILE:3: nats.url_file: cannot be used together with nats.url`},
 		{"user alone", "nats: {url: 'nats://h', user: u}\n", `FILE:1: nats.user: needs nats.password`},
 		{"password alone", "nats: {url: 'nats://h', password: p}\n", `FILE:1: nats.password: needs nats.user`},
 		{"two ways", "nats:\n  url: nats://h\n  token: t\n  creds_file: c\n", `FILE:4: nats.creds_file: cannot be used together with nats.token`},

@@ -47,6 +47,7 @@ func rules() map[string]rule {
 		"freshness.clock_tolerance":  between(Duration(time.Millisecond), hour),
 		"replay_memory.max_readings": between(1, 1_000_000_000),
 		"nats.url":                   {"nats://, tls://, ws:// or wss:// with a host, several separated by commas; empty for the embedded server", checkURL},
+		"nats.url_file":              text("a file's path"),
 		"nats.listen":                address(),
 		"nats.sync":                  {"always, or a duration from 1ms to 1h", checkSync},
 		"nats.user":                  text("text"),

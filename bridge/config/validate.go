@@ -11,7 +11,7 @@ func (c Config) Validate() error {
 			return &Error{Key: l.key, Problem: shown(l, value) + " " + problem, Allowed: allRules[l.key].allowed}
 		}
 	}
-	for _, check := range []func(Config) *Error{embedded, authentication, certificate, window} {
+	for _, check := range []func(Config) *Error{oneAddress, embedded, authentication, certificate, window} {
 		if problem := check(c); problem != nil {
 			return problem
 		}
@@ -26,9 +26,17 @@ func shown(l leaf, value any) string {
 	return quote(l, fmt.Sprint(value))
 }
 
+// oneAddress refuses two that may differ.
+func oneAddress(c Config) *Error {
+	if c.NATS.URL != "" && c.NATS.URLFile != "" {
+		return &Error{Key: "nats.url_file", Problem: "cannot be used together with nats.url; set one of them"}
+	}
+	return nil
+}
+
 // embedded refuses what only a server of one's own can do, instead of ignoring it.
 func embedded(c Config) *Error {
-	if c.NATS.URL != "" {
+	if c.NATS.URL != "" || c.NATS.URLFile != "" {
 		return nil
 	}
 	for _, setting := range []struct{ key, value string }{
@@ -42,11 +50,11 @@ func embedded(c Config) *Error {
 		{"nats.tls.key", c.NATS.TLS.Key},
 	} {
 		if setting.value != "" {
-			return &Error{Key: setting.key, Problem: "has no effect on the embedded server, which makes its own credentials; set nats.url too or leave it out"}
+			return &Error{Key: setting.key, Problem: "has no effect on the embedded server, which makes its own credentials; set nats.url or nats.url_file too, or leave it out"}
 		}
 	}
 	if c.Store.Replicas != 1 {
-		return &Error{Key: "store.replicas", Problem: "more than one replica needs a cluster, and the embedded server is alone; set nats.url or use 1"}
+		return &Error{Key: "store.replicas", Problem: "more than one replica needs a cluster, and the embedded server is alone; set nats.url or nats.url_file, or use 1"}
 	}
 	return nil
 }

@@ -161,7 +161,10 @@ func (r *Reader) Follow(ctx context.Context, from uint64, each func(Stored) erro
 func (r *Reader) again(ctx context.Context, next uint64, pause time.Duration, each func(Stored) error) (uint64, error) {
 	var refused error
 	at := next
-	next, err := r.advance(ctx, next, func(m Stored) error {
+	// A request that was lost with a connection is not waited for long.
+	bounded, cancel := context.WithTimeout(ctx, seldom)
+	defer cancel()
+	next, err := r.advance(bounded, next, func(m Stored) error {
 		refused = each(m)
 		return refused
 	})

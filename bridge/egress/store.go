@@ -260,12 +260,18 @@ func (s *Store) Close(ctx context.Context) error {
 		return nil
 	}
 	close(s.stop)
-	err := s.answers.Unsubscribe()
 	for _, p := range left {
 		p.cause = cmp.Or(p.cause, errClosed)
 		p.fail()
 	}
-	return errors.Join(err, s.finish(ctx))
+	finished := make(chan error, 1)
+	go func() { finished <- s.finish(ctx) }()
+	select {
+	case err := <-finished:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("NATS does not take the last events: %w", ctx.Err())
+	}
 }
 
 func (s *Store) shut() (left map[uint64]*publication, first bool) {
@@ -276,17 +282,9 @@ func (s *Store) shut() (left map[uint64]*publication, first bool) {
 	return left, first
 }
 
-// finish sees the last events off.
+// finish sees the last events off. Whatever it asks of the connection blocks
+// while NATS does not read.
 func (s *Store) finish(ctx context.Context) error {
-	ended := make(chan struct{})
-	go func() {
-		s.stopped.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return s.nc.FlushWithContext(ctx)
-	case <-ctx.Done():
-		return fmt.Errorf("NATS does not take the last events: %w", ctx.Err())
-	}
+	s.stopped.Wait()
+	return errors.Join(s.answers.Unsubscribe(), s.nc.FlushWithContext(ctx))
 }

@@ -112,8 +112,8 @@ func serverOptions(o Options, gate string, users map[string]string) (*server.Opt
 func passwordVariables(gate string, users map[string]string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "GATE_PASSWORD: %q\n", gate)
-	for name, password := range users {
-		fmt.Fprintf(&b, "%s_PASSWORD: %q\n", strings.ToUpper(name), password)
+	for _, name := range userNames() {
+		fmt.Fprintf(&b, "%s_PASSWORD: %q\n", strings.ToUpper(name), users[name])
 	}
 	return b.String()
 }

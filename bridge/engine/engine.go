@@ -37,7 +37,7 @@ type Options struct {
 	// MaxStore is how many bytes the embedded JetStream may use in Dir. Open fails when the disk has less. 0 leaves the
 	// limit to the server (three quarters of what is free).
 	MaxStore int64
-	// Remote, where its URL is set, names a real server to connect to instead of embedding one.
+	// Remote, where its URL or URLFile is set, names a real server to connect to instead of embedding one.
 	Remote Remote
 	// Log receives the server's and the connection's messages. They hold no credentials and no payloads.
 	Log zerolog.Logger
@@ -70,7 +70,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{lock: lock}
-	if o.Remote.URL != "" {
+	if o.Remote.URL != "" || o.Remote.URLFile != "" {
 		err = e.dial(ctx, o)
 	} else {
 		err = e.embed(o)

@@ -29,6 +29,8 @@ const (
 type Remote struct {
 	// URL is one nats:// or tls:// URL, or several of one cluster separated by commas.
 	URL string
+	// URLFile, instead of URL, is a file that holds it with its credentials, readable by its owner only.
+	URLFile string
 	// User and Password log in by password, Token by token.
 	User, Password, Token string
 	// NKeyFile holds a user's NKey seed, CredsFile a user's JWT and seed.
@@ -46,7 +48,10 @@ type TLS struct {
 
 // dial connects to the remote server and makes sure that it is one that Pulsegate can store in.
 func (e *Engine) dial(ctx context.Context, o Options) error {
-	r := o.Remote
+	r, err := o.Remote.addressed()
+	if err != nil {
+		return err
+	}
 	clean, err := withoutCredentials(r.URL)
 	if err != nil {
 		return err
@@ -66,6 +71,21 @@ func (e *Engine) dial(ctx context.Context, o Options) error {
 		return connectError(clean, wait, err)
 	}
 	return checkServer(e.conn, clean)
+}
+
+// addressed returns the remote with the URL that its file holds, read once here, so that a wrong file is named.
+func (r Remote) addressed() (Remote, error) {
+	if r.URLFile == "" {
+		return r, nil
+	}
+	text, err := readPrivate(r.URLFile)
+	if err != nil {
+		return r, fmt.Errorf("file of the NATS URL: %w", err)
+	}
+	if r.URL = text; text == "" {
+		return r, fmt.Errorf("file of the NATS URL: %s is empty: it holds nats://USER:PASSWORD@HOST:PORT", r.URLFile)
+	}
+	return r, nil
 }
 
 // connect tries until the context ends, except where trying again cannot help.

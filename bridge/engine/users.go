@@ -1,10 +1,8 @@
 package engine
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -23,10 +21,7 @@ func URLFile(dir, user string) string { return filepath.Join(dir, user+".url") }
 func readUsers(dir string) (map[string]string, error) {
 	users := map[string]string{}
 	for _, name := range userNames() {
-		password, err := readPassword(URLFile(dir, name), name)
-		if errors.Is(err, fs.ErrNotExist) {
-			password, err = rand.Text(), nil
-		}
+		password, err := keptOrNew(dir, name)
 		if err != nil {
 			return nil, err
 		}
@@ -36,20 +31,14 @@ func readUsers(dir string) (map[string]string, error) {
 }
 
 func readPassword(path, user string) (string, error) {
-	info, err := os.Stat(path)
+	text, err := readPrivate(path)
 	if err != nil {
 		return "", err
 	}
-	// Windows keeps no such bits; access there follows the directory's list.
-	if mode := info.Mode().Perm(); runtime.GOOS != "windows" && mode&0o077 != 0 {
-		return "", fmt.Errorf("%s has mode %04o and others may read its password: run chmod 600 %s, or delete it for a new password", path, mode, path)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
+	// Where the file names several servers, each has the same password.
+	first, _, _ := strings.Cut(text, ",")
 	// The parser's own error would quote the password.
-	u, err := url.Parse(strings.TrimSpace(string(text)))
+	u, err := url.Parse(first)
 	if err != nil || u.User == nil || u.User.Username() != user {
 		return "", urlFileError(path, user)
 	}
@@ -60,6 +49,20 @@ func readPassword(path, user string) (string, error) {
 	return password, nil
 }
 
+// readPrivate reads a file that holds a URL, unless others may read it too.
+func readPrivate(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	// Windows keeps no such bits; access there follows the directory's list.
+	if mode := info.Mode().Perm(); runtime.GOOS != "windows" && mode&0o077 != 0 {
+		return "", fmt.Errorf("%s has mode %04o and others may read its password: run chmod 600 %s, and change the password if they may have", path, mode, path)
+	}
+	text, err := os.ReadFile(path)
+	return strings.TrimSpace(string(text)), err
+}
+
 func urlFileError(path, user string) error {
 	return fmt.Errorf("%s does not hold nats://%s:PASSWORD@HOST:PORT with a password of 16 to 128 letters, digits, - or _: delete it for a new password", path, user)
 }
@@ -67,13 +70,8 @@ func urlFileError(path, user string) error {
 // writeUsers writes the URL files that do not already say the same.
 func writeUsers(dir, address string, users map[string]string) error {
 	for name, password := range users {
-		u := url.URL{Scheme: "nats", User: url.UserPassword(name, password), Host: address}
-		path, text := URLFile(dir, name), u.String()+"\n"
-		if old, err := os.ReadFile(path); err == nil && string(old) == text {
-			continue
-		}
-		if err := writeFile(path, text); err != nil {
-			return fmt.Errorf("cannot write %s: %w; give a data directory that this user may write", path, err)
+		if err := writeChanged(URLFile(dir, name), withUser("nats://"+address, name, password)); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -24,6 +24,7 @@ func codes() map[verify.Outcome]byte {
 }
 
 func TestEveryOutcomeHasItsAnswer(t *testing.T) {
+	t.Parallel()
 	b := open(t, nil)
 	v3, v5 := b.connect(t, 4, "w-3"), b.connect(t, 5, "w-5")
 	for _, outcome := range verify.Outcomes() {
@@ -59,6 +60,7 @@ func acknowledgement(first, code byte) []byte {
 }
 
 func TestATopicHasACodeOfItsOwn(t *testing.T) {
+	t.Parallel()
 	b := open(t, nil)
 	c := b.connect(t, 5, "w-1")
 	c.Send(publish(0x1234, 1))
@@ -67,6 +69,7 @@ func TestATopicHasACodeOfItsOwn(t *testing.T) {
 }
 
 func TestQoS0IsNotAnswered(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, version byte) {
 		b := open(t, nil)
 		c := b.connect(t, version, "w-1")
@@ -81,6 +84,7 @@ func TestQoS0IsNotAnswered(t *testing.T) {
 }
 
 func TestQoS2(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, version byte) {
 		b := open(t, nil)
 		c := b.connect(t, version, "w-1")
@@ -113,6 +117,7 @@ func TestQoS2(t *testing.T) {
 }
 
 func TestPubrelOfAnUnknownIdentifier(t *testing.T) {
+	t.Parallel()
 	b := open(t, nil)
 	c := b.connect(t, 5, "w-1")
 	c.Send(mqttest.Pubrel(7))
@@ -122,6 +127,7 @@ func TestPubrelOfAnUnknownIdentifier(t *testing.T) {
 }
 
 func TestTooManyUnreleased(t *testing.T) {
+	t.Parallel()
 	b := open(t, func(o *ingress.Options) { o.ReceiveMaximum = 3 })
 	b.settle = func(c call) { c.done(accepted) }
 	c := b.connect(t, 5, "w-1")
@@ -143,6 +149,7 @@ func TestTooManyUnreleased(t *testing.T) {
 // MQTT 3.1.1 knows no receive maximum: its clients send as many as they like
 // before they look at the first PUBREC.
 func TestQoS2WithoutReceiveMaximum(t *testing.T) {
+	t.Parallel()
 	const messages = 200
 	b := open(t, func(o *ingress.Options) { o.ReceiveMaximum = 4 })
 	b.settle = func(c call) { c.done(accepted) }
@@ -162,6 +169,7 @@ func TestQoS2WithoutReceiveMaximum(t *testing.T) {
 // A client that gives a receive maximum makes Mochi look for messages to send
 // with every packet, while acknowledgements are written.
 func TestQoS2OfAClientWithReceiveMaximum(t *testing.T) {
+	t.Parallel()
 	const messages = 3000
 	b := open(t, nil)
 	b.settle = func(c call) { go c.done(accepted) }
@@ -193,6 +201,7 @@ func TestQoS2OfAClientWithReceiveMaximum(t *testing.T) {
 }
 
 func TestReasonString(t *testing.T) {
+	t.Parallel()
 	const reason = "measured 61 s ago"
 	bounded := func(size uint32) mqttest.Option {
 		return func(pk *packets.Packet) { pk.Properties.MaximumPacketSize = size }
@@ -231,6 +240,7 @@ func TestReasonString(t *testing.T) {
 }
 
 func TestNothingOfThePublishComesBack(t *testing.T) {
+	t.Parallel()
 	b := open(t, nil)
 	c := b.connect(t, 5, "w-1")
 	pk := publish(3, 1)

@@ -15,6 +15,7 @@ import (
 )
 
 func TestAPacketThatPanicsMochiEndsOnlyItsConnection(t *testing.T) {
+	t.Parallel()
 	b := open(t, nil)
 	other := b.connect(t, 5, "w-1")
 	other.Send(publish(1, 1))
@@ -34,7 +35,8 @@ func TestAPacketThatPanicsMochiEndsOnlyItsConnection(t *testing.T) {
 }
 
 func TestAPeerMustConnectInTime(t *testing.T) {
-	b := open(t, func(o *ingress.Options) { o.ConnectDeadline = soon })
+	t.Parallel()
+	b := open(t, func(o *ingress.Options) { o.ConnectDeadline = 5 * soon })
 	silent, slow := b.dial(t, 5), b.dial(t, 4)
 	slow.SendRaw([]byte{0x10, 20, 0, 4, 'M', 'Q'})
 	early := b.connect(t, 5, "w-1")
@@ -44,6 +46,7 @@ func TestAPeerMustConnectInTime(t *testing.T) {
 }
 
 func TestCloseWithSilentConnections(t *testing.T) {
+	t.Parallel()
 	b := open(t, nil)
 	clients := []*mqttest.Client{b.dial(t, 4), b.dial(t, 5), b.connect(t, 4, "w-1"), b.connect(t, 5, "w-2")}
 	clients[3].Send(publish(1, 1))
@@ -68,6 +71,7 @@ func TestCloseWithSilentConnections(t *testing.T) {
 }
 
 func TestCloseWithOneWhoReadsNothing(t *testing.T) {
+	t.Parallel()
 	handled := make(chan string, 1<<16)
 	b := open(t, func(o *ingress.Options) { o.ReceiveMaximum = 2 })
 	b.settle = func(c call) {
@@ -84,6 +88,7 @@ func TestCloseWithOneWhoReadsNothing(t *testing.T) {
 }
 
 func TestConnectionsComeAndGoWhileItCloses(t *testing.T) {
+	t.Parallel()
 	b := open(t, nil)
 	stop := make(chan struct{})
 	ended := make(chan struct{})
@@ -116,6 +121,7 @@ func TestConnectionsComeAndGoWhileItCloses(t *testing.T) {
 }
 
 func TestTooManyConnections(t *testing.T) {
+	t.Parallel()
 	b := open(t, func(o *ingress.Options) { o.MaxConnections = 2 })
 	first := b.connect(t, 5, "w-1")
 	b.connect(t, 5, "w-2")
@@ -128,6 +134,7 @@ func TestTooManyConnections(t *testing.T) {
 }
 
 func TestTakeover(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, version byte) {
 		b := open(t, nil)
 		for _, options := range [][]mqttest.Option{nil, {mqttest.Resume}} {
@@ -152,6 +159,7 @@ func TestTakeover(t *testing.T) {
 }
 
 func TestAPacketThatIsTooLarge(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, version byte) {
 		b := open(t, nil)
 		c := b.connect(t, version, "w-1")
@@ -174,11 +182,12 @@ func TestAPacketThatIsTooLarge(t *testing.T) {
 
 // A peer's keep alive must not cut off the answer to what it sent in time.
 func TestAnAnswerLaterThanTheKeepAlive(t *testing.T) {
+	t.Parallel()
 	b := open(t, func(o *ingress.Options) { o.ReceiveMaximum = 1 })
 	c := b.connect(t, 5, "w-1", func(pk *packets.Packet) { pk.Connect.Keepalive = 1 })
 	c.Send(publishes(1, 2)...) // the second is waiting, so that nothing is read
 	first := b.next(t)
-	time.Sleep(1500 * time.Millisecond) // what is to be shown is that this time passes without harm
+	b.quietFor(t, 1500*time.Millisecond) // longer than the keep alive and half of it
 	first.done(accepted)
 	c.ExpectBytes(0x40, 2, 0, 1)
 	b.next(t).done(accepted)
@@ -186,6 +195,7 @@ func TestAnAnswerLaterThanTheKeepAlive(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
+	t.Parallel()
 	good := ingress.Options{Listen: "127.0.0.1:0", MaxConnections: 1, ReceiveMaximum: 1, InFlight: 1}
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -93,10 +93,15 @@ func (s *script) take(t *testing.T, n int) []call {
 // quiet expects that no message reaches the handler.
 func (s *script) quiet(t *testing.T) {
 	t.Helper()
+	s.quietFor(t, soon)
+}
+
+func (s *script) quietFor(t *testing.T, d time.Duration) {
+	t.Helper()
 	select {
 	case c := <-s.calls:
 		t.Fatalf("the message on %s reached the handler too early", c.Topic)
-	case <-time.After(soon):
+	case <-time.After(d):
 	}
 }
 

@@ -15,6 +15,7 @@ const marker = "MARKER"
 
 // TestTheLogHoldsNothingThatWasSent goes every way on which Mochi logs packets.
 func TestTheLogHoldsNothingThatWasSent(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, version byte) {
 		b := open(t, func(o *ingress.Options) { o.ReceiveMaximum = 1 })
 		b.settle = func(c call) { c.done(ingress.Disposition{Outcome: rejected.Outcome, Reason: marker}) }

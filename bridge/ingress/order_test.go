@@ -14,6 +14,7 @@ import (
 )
 
 func TestAcknowledgementsKeepTheOrderOfPublishes(t *testing.T) {
+	t.Parallel()
 	const messages = 1000
 	both(t, func(t *testing.T, version byte) {
 		b := open(t, nil)
@@ -68,6 +69,7 @@ func settleInRandomOrder(b *broker, random *rand.Rand, messages int) {
 }
 
 func TestAFailedStoreEndsTheConnection(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, version byte) {
 		b := open(t, nil)
 		c := b.connect(t, version, "w-1")
@@ -94,6 +96,7 @@ func TestAFailedStoreEndsTheConnection(t *testing.T) {
 }
 
 func TestAFailedQoS0IsLostAndNothingElse(t *testing.T) {
+	t.Parallel()
 	b := open(t, nil)
 	c := b.connect(t, 5, "w-1")
 	c.Send(publish(0, 0), publish(1, 1))
@@ -105,6 +108,7 @@ func TestAFailedQoS0IsLostAndNothingElse(t *testing.T) {
 }
 
 func TestWhatIsBeingStoredKeepsItsPlaceBeyondTheConnection(t *testing.T) {
+	t.Parallel()
 	b := open(t, func(o *ingress.Options) { o.InFlight = 1 })
 	c := b.connect(t, 5, "w-1")
 	c.Send(publish(1, 1))
@@ -119,6 +123,7 @@ func TestWhatIsBeingStoredKeepsItsPlaceBeyondTheConnection(t *testing.T) {
 }
 
 func TestBoundOfOneConnection(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, version byte) {
 		b := open(t, func(o *ingress.Options) { o.ReceiveMaximum = 4 })
 		c := b.connect(t, version, "w-1")
@@ -141,6 +146,7 @@ func TestBoundOfOneConnection(t *testing.T) {
 }
 
 func TestBoundOfAllConnections(t *testing.T) {
+	t.Parallel()
 	b := open(t, func(o *ingress.Options) { o.InFlight = 4 })
 	first, second := b.connect(t, 4, "w-1"), b.connect(t, 5, "w-2")
 	first.Send(publishes(1, 3)...)
@@ -159,6 +165,7 @@ func TestBoundOfAllConnections(t *testing.T) {
 }
 
 func TestOneWhoReadsNothingBlocksOnlyHimself(t *testing.T) {
+	t.Parallel()
 	long := ingress.Disposition{Outcome: verify.Stale, Reason: strings.Repeat("x", 60_000)}
 	handled := make(chan string, 1<<16)
 	b := open(t, func(o *ingress.Options) { o.InFlight, o.ReceiveMaximum = 1, 1 })

@@ -11,6 +11,7 @@ import (
 )
 
 func TestSessionPresent(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, version byte) {
 		b := open(t, nil)
 		for _, step := range []struct {
@@ -39,6 +40,7 @@ func TestSessionPresent(t *testing.T) {
 // A device whose connection broke in the middle of QoS 2 sends the same again,
 // and hears what became of it this time.
 func TestQoS2AfterAReconnect(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, version byte) {
 		b := open(t, nil)
 		session := func(pk *packets.Packet) {
@@ -55,6 +57,7 @@ func TestQoS2AfterAReconnect(t *testing.T) {
 }
 
 func TestConnackTellsWhatThereIs(t *testing.T) {
+	t.Parallel()
 	b := open(t, func(o *ingress.Options) { o.ReceiveMaximum = 17 })
 	p := b.dial(t, 5).Connect("w-1").Properties
 	if p.ReceiveMaximum != 17 {
@@ -86,6 +89,7 @@ func TestConnackTellsWhatThereIs(t *testing.T) {
 
 // Mochi's deadline for a longer keep alive would overflow to seconds.
 func TestALongKeepAliveIsShortened(t *testing.T) {
+	t.Parallel()
 	b := open(t, nil)
 	for keepalive, want := range map[uint16]uint16{60: 0, 43690: 0, 43691: 43690, 65535: 43690} {
 		p := b.dial(t, 5).Connect("w-1", func(pk *packets.Packet) { pk.Connect.Keepalive = keepalive }).Properties
@@ -98,6 +102,7 @@ func TestALongKeepAliveIsShortened(t *testing.T) {
 }
 
 func TestAdmission(t *testing.T) {
+	t.Parallel()
 	for admission, want := range map[ingress.Admission][2]byte{
 		ingress.BadCredentials: {4, 0x86},
 		ingress.NotAuthorized:  {5, 0x87},
@@ -120,6 +125,7 @@ func TestAdmission(t *testing.T) {
 }
 
 func TestWillsAreRefused(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, version byte) {
 		b := open(t, nil)
 		for name, change := range map[string]mqttest.Option{
@@ -151,6 +157,7 @@ func TestWillsAreRefused(t *testing.T) {
 }
 
 func TestTheWillOfAStrangerIsNobodys(t *testing.T) {
+	t.Parallel()
 	b := open(t, nil)
 	b.admission = ingress.BadCredentials
 	c := b.dial(t, 5)
@@ -162,6 +169,7 @@ func TestTheWillOfAStrangerIsNobodys(t *testing.T) {
 }
 
 func TestRetainedIsMarked(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, version byte) {
 		b := open(t, nil)
 		c := b.connect(t, version, "w-1")
@@ -180,6 +188,7 @@ func TestRetainedIsMarked(t *testing.T) {
 }
 
 func TestNobodySubscribes(t *testing.T) {
+	t.Parallel()
 	filters := []string{"wearables/w-1/vitals", "wearables/w-2/vitals", "#", "+/+/+", "$SYS/#", "$share/group/wearables/+/vitals"}
 	both(t, func(t *testing.T, version byte) {
 		b := open(t, nil)

@@ -14,6 +14,7 @@ import (
 // Mochi drops some of these without an acknowledgement; a client would wait for
 // it, and send again, for ever.
 func TestTopicsOfTheBrokerAreAnswered(t *testing.T) {
+	t.Parallel()
 	topics := []string{"$SYS/broker/version", "$sys", "$share", "$SHARE/group/topic", "$share/a", "$", "/", " ", "wearables//vitals", strings.Repeat("t", 9000)}
 	both(t, func(t *testing.T, version byte) {
 		b := open(t, nil)
@@ -36,8 +37,11 @@ func TestTopicsOfTheBrokerAreAnswered(t *testing.T) {
 }
 
 func TestProtocolErrorsEndTheConnection(t *testing.T) {
+	t.Parallel()
 	alias := publish(1, 1)
 	alias.Properties.TopicAlias, alias.Properties.TopicAliasFlag = 1, true
+	second := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect}}
+	second.Connect.ProtocolName, second.Connect.ClientIdentifier = []byte("MQTT"), "w-1"
 	aliasOnly := alias
 	aliasOnly.TopicName = ""
 	for name, run := range map[string]struct {
@@ -47,6 +51,7 @@ func TestProtocolErrorsEndTheConnection(t *testing.T) {
 		"wildcard +":                 {mqttest.Publish(1, 1, "wearables/+/vitals", nil), 0x82},
 		"wildcard #":                 {mqttest.Publish(1, 1, "#", nil), 0x82},
 		"no topic":                   {mqttest.Publish(1, 1, "", nil), 0x82},
+		"a second CONNECT":           {second, 0x82},
 		"topic alias":                {alias, 0x94},
 		"topic alias without topic":  {aliasOnly, 0x94},
 		"subscription without topic": {mqttest.Subscribe(1), 0x82},

@@ -142,9 +142,9 @@ func TestDerivationNeverChanges(t *testing.T) {
 	m := Master{secret: countUp(0, masterSize)}
 	enrolment := countUp(0xa0, 16)
 	for want, got := range map[string][]byte{
-		"@1": m.derive(forSigning, "w-0001", enrolment, 1),
-		"@2": m.derive(forSigning, "w-0001", enrolment, 2),
-		"@3": m.derive(forPassword, "w-0001", enrolment, 0),
+		"f9fb125890bfcaae6cce52711811f56fd734c4115ff63742b19b360c75b2a75c": m.derive(forSigning, "w-0001", enrolment, 1),
+		"cc1ba29591028a3eb082a2ce9d74ffac686d0f5b3107e0dbf0552982cfbd153a": m.derive(forSigning, "w-0001", enrolment, 2),
+		"573323b861205387178bd7eb46fbb28095c8729807bff35565d51d9f289a14e8": m.derive(forPassword, "w-0001", enrolment, 0),
 	} {
 		if hex.EncodeToString(got) != want {
 			t.Errorf("derived %x, want %s", got, want)

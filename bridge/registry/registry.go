@@ -134,20 +134,18 @@ func (r *Registry) Err() error {
 
 // follow takes in every change; a nil marks the end of what was there before.
 func (r *Registry) follow(loaded chan<- struct{}) {
-	defer func() {
-		close(r.ended)
-		select {
-		case <-r.closing:
-		default:
-			r.options.Log.Error().Err(ErrNotWatched).Msg("the registry is out of date from now on")
-		}
-	}()
+	defer close(r.ended)
 	for update := range r.watcher.Updates() {
 		if update == nil {
 			close(loaded)
 			continue
 		}
 		r.apply(update)
+	}
+	select {
+	case <-r.closing:
+	default:
+		r.options.Log.Error().Err(ErrNotWatched).Msg("the registry is out of date from now on")
 	}
 }
 

@@ -46,12 +46,12 @@ func Serve(nc *nats.Conn, r *Registry, version string, audit func(Change)) (micr
 	if err != nil {
 		return nil, fmt.Errorf("serving the registry: %w", err)
 	}
-	s := &server{registry: r, audit: audit}
+	s := &server{nc: nc, registry: r, audit: audit}
 	group := service.AddGroup(subjects)
 	for verb, handle := range map[string]func(context.Context, request) (any, error){
 		"add": s.add, "remove": s.remove, "show": s.show, "list": s.list, "credentials": s.credentials,
 	} {
-		if err := group.AddEndpoint(verb, micro.HandlerFunc(answer(handle))); err != nil {
+		if err := group.AddEndpoint(verb, micro.HandlerFunc(s.answer(handle))); err != nil {
 			return nil, errors.Join(fmt.Errorf("serving the registry: %w", err), service.Stop())
 		}
 	}
@@ -59,29 +59,43 @@ func Serve(nc *nats.Conn, r *Registry, version string, audit func(Change)) (micr
 }
 
 type server struct {
+	nc       *nats.Conn
 	registry *Registry
 	audit    func(Change)
 }
 
-func answer(handle func(context.Context, request) (any, error)) func(micro.Request) {
+func (s *server) answer(handle func(context.Context, request) (any, error)) func(micro.Request) {
 	return func(m micro.Request) {
 		// A change waits for the watch, so requests must not wait for each other.
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), changeDeadline)
 			defer cancel()
-			var q request
-			if err := json.Unmarshal(m.Data(), &q); err != nil {
-				_ = m.Error(codeInvalid, "the request is not JSON", nil)
-				return
-			}
-			result, err := handle(ctx, q)
-			if err != nil {
-				_ = m.Error(codeOf(err), err.Error(), nil)
-				return
-			}
-			_ = m.RespondJSON(result)
+			reply := s.reply(ctx, m.Data(), handle)
+			reply.Subject = m.Reply()
+			// The answer does not go through m, which belongs to the service again
+			// once its handler has returned.
+			_ = s.nc.PublishMsg(reply)
 		}()
 	}
+}
+
+func (s *server) reply(ctx context.Context, data []byte, handle func(context.Context, request) (any, error)) *nats.Msg {
+	var q request
+	if err := json.Unmarshal(data, &q); err != nil {
+		return refusal(codeInvalid, "the request is not JSON")
+	}
+	result, err := handle(ctx, q)
+	if err != nil {
+		return refusal(codeOf(err), err.Error())
+	}
+	if data, err = json.Marshal(result); err != nil {
+		return refusal(codeInternal, err.Error())
+	}
+	return &nats.Msg{Data: data}
+}
+
+func refusal(code, text string) *nats.Msg {
+	return &nats.Msg{Header: nats.Header{micro.ErrorCodeHeader: {code}, micro.ErrorHeader: {text}}}
 }
 
 func (s *server) add(ctx context.Context, q request) (any, error) {

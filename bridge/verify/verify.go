@@ -9,6 +9,7 @@ package verify
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pulsegate/pulsegate/bridge/reading"
@@ -20,7 +21,12 @@ type Key struct {
 	Generation uint32
 	// Secret is the HMAC-SHA256 key.
 	Secret []byte
+	// Until is when the key ceases to be good; the zero time is never.
+	Until time.Time
 }
+
+// inForce says whether a key may sign what is judged at now.
+func (k Key) inForce(now time.Time) bool { return k.Until.IsZero() || now.Before(k.Until) }
 
 // Device is what the checks need to know of an enrolled device. A Device is
 // never changed once a Directory has given it out; a change is a new Device.
@@ -30,7 +36,7 @@ type Device struct {
 	Patient string
 	// Revoked devices are refused before their keys are looked at.
 	Revoked bool
-	// Keys are those in force, the newest first.
+	// Keys are those that may be in force, the newest first.
 	Keys []Key
 }
 
@@ -86,20 +92,32 @@ func New(c Config, d Directory, now func() time.Time) (*Verifier, error) {
 	return &Verifier{config: c, topic: topic, directory: d, now: now}, nil
 }
 
+// maxDevices is for how many devices a session keeps keyed MAC states, about
+// 600 bytes each. A wearable's connection has one, a gateway's may have many.
+const maxDevices = 64
+
 // Session checks the messages of one connection. It keeps the keyed MAC states
-// of the device that was checked last, so it is not safe for concurrent use.
+// of the devices that it checks, so it is not safe for concurrent use.
 type Session struct {
 	*Verifier
 	connection string
+	carries    func(device string) bool
 	parser     reading.Parser
 	device     *Device
 	macs       []*reading.MAC
+	others     map[*Device][]*reading.MAC
 }
 
 // Session returns a session for a connection that authenticated as a device;
 // an empty name is for messages that come without a connection of their own.
 func (v *Verifier) Session(connection string) *Session {
-	return &Session{Verifier: v, connection: connection}
+	return v.GatewaySession(connection, func(string) bool { return false })
+}
+
+// GatewaySession returns a session for a connection that may bring readings of
+// other devices too: those for which carries is true at the time.
+func (v *Verifier) GatewaySession(connection string, carries func(device string) bool) *Session {
+	return &Session{Verifier: v, connection: connection, carries: carries}
 }
 
 // Verdict is the outcome of checks 1 to 7.
@@ -138,7 +156,7 @@ func (s *Session) Check(topic string, payload []byte) Verdict {
 	}
 	envelope, err := reading.Split(payload)
 	if err != nil {
-		return v.refuse(Malformed, err.Error())
+		return v.refuse(Malformed, detail(err))
 	}
 	v.Identity = envelope.Signature
 	v.Device, ok = s.directory.Device(id)
@@ -148,11 +166,11 @@ func (s *Session) Check(topic string, payload []byte) Verdict {
 	case v.Device.Revoked:
 		return v.refuse(RevokedDevice, "the device has been revoked")
 	}
-	if v.Generation, v.Authentic = s.authenticate(v.Device, envelope); !v.Authentic {
+	if v.Generation, v.Authentic = s.authenticate(v.Device, envelope, v.Now); !v.Authentic {
 		return v.refuse(BadSignature, "the signature is not the HMAC-SHA256 of the text under the device's key")
 	}
 	if v.Reading, err = s.parser.Parse(payload); err != nil {
-		return v.refuse(InvalidReading, err.Error())
+		return v.refuse(InvalidReading, detail(err))
 	}
 	return s.compare(v)
 }
@@ -163,7 +181,7 @@ func (s *Session) compare(v Verdict) Verdict {
 	switch {
 	case r.DeviceID != d.ID:
 		return v.refuse(WrongDevice, "device_id is not the device of the topic")
-	case s.connection != "" && s.connection != d.ID:
+	case !s.brings(d.ID):
 		return v.refuse(WrongDevice, "the connection belongs to another device")
 	case r.PatientID != d.Patient:
 		return v.refuse(WrongPatient, "patient_id is not the patient that the device is assigned to")
@@ -175,21 +193,82 @@ func (s *Session) compare(v Verdict) Verdict {
 	return v
 }
 
-// authenticate tries the device's keys, the newest first, and returns the
-// generation of the one that made the MAC.
-func (s *Session) authenticate(d *Device, e reading.Envelope) (uint32, bool) {
-	if s.device != d {
-		s.device, s.macs = d, make([]*reading.MAC, len(d.Keys))
-		for i, k := range d.Keys {
-			s.macs[i] = reading.NewMAC(k.Secret)
+func (s *Session) brings(device string) bool {
+	return s.connection == "" || s.connection == device || s.carries(device)
+}
+
+// Recheck says whether an accepted reading would still be by the directory as
+// it is now: whoever waits before it publishes must ask again. Its age is left
+// alone; it was fresh when it came. It is safe for concurrent use.
+func (s *Session) Recheck(v Verdict) Verdict {
+	id := v.Device.ID
+	now, known := s.now(), false
+	if v.Device, known = s.directory.Device(id); !known {
+		return v.refuse(UnknownDevice, "the device has been removed meanwhile")
+	}
+	switch {
+	case v.Device.Revoked:
+		return v.refuse(RevokedDevice, "the device has been revoked meanwhile")
+	case !v.Device.signs(v.Generation, now):
+		return v.refuse(BadSignature, "the key is no longer in force")
+	case !s.brings(id):
+		return v.refuse(WrongDevice, "the connection no longer carries the device")
+	case v.Reading.PatientID != v.Device.Patient:
+		return v.refuse(WrongPatient, "the device has been assigned to another patient meanwhile")
+	}
+	return v
+}
+
+func (d *Device) signs(generation uint32, now time.Time) bool {
+	for _, k := range d.Keys {
+		if k.Generation == generation && k.inForce(now) {
+			return true
 		}
 	}
+	return false
+}
+
+// authenticate tries the device's keys, the newest first, and returns the
+// generation of the one that made the MAC.
+func (s *Session) authenticate(d *Device, e reading.Envelope, now time.Time) (uint32, bool) {
+	if s.device != d {
+		s.turnTo(d)
+	}
 	for i, mac := range s.macs {
-		if mac.Verify(e) {
+		if d.Keys[i].inForce(now) && mac.Verify(e) {
 			return d.Keys[i].Generation, true
 		}
 	}
 	return 0, false
+}
+
+// turnTo makes d the session's device. A Device that has changed is another
+// one, so what is kept never outlives a key.
+func (s *Session) turnTo(d *Device) {
+	if s.device != nil {
+		if len(s.others) >= maxDevices {
+			clear(s.others)
+		}
+		if s.others == nil {
+			s.others = make(map[*Device][]*reading.MAC)
+		}
+		s.others[s.device] = s.macs
+	}
+	macs, kept := s.others[d]
+	if !kept {
+		macs = make([]*reading.MAC, len(d.Keys))
+		for i, k := range d.Keys {
+			macs[i] = reading.NewMAC(k.Secret)
+		}
+	}
+	s.device, s.macs = d, macs
+}
+
+// detail is what an error of the reading says beyond its kind, which the
+// outcome says already.
+func detail(err error) string {
+	_, text, _ := strings.Cut(err.Error(), ": ")
+	return text
 }
 
 func (v Verdict) refuse(o Outcome, reason string) Verdict {

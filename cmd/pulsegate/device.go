@@ -23,7 +23,7 @@ func newDevice() *cobra.Command {
 	}
 	connectFlags(cmd)
 	cmd.PersistentFlags().Bool("json", false, "print one JSON object a line")
-	cmd.AddCommand(newDeviceAdd(), newDeviceList(), newDeviceShow(), newDeviceRemove())
+	cmd.AddCommand(newDeviceAdd(), newDeviceList(), newDeviceShow(), newDeviceRemove(), newDeviceImport())
 	return cmd
 }
 

@@ -99,7 +99,17 @@ func judge(c config.Config, known *devices, payload []byte, at time.Time) (verif
 	if err != nil {
 		return verify.Verdict{}, fmt.Errorf("configuration: %w", err)
 	}
-	v := verifier.Session("").Check(known.topic, payload)
+	session := verifier.Session("")
+	v := session.Check(known.topic, payload)
+	if v.Device == nil && !v.AboutTopic {
+		// The diagnosis needs the device's key also for a payload that is refused
+		// before the device is looked up, so something well-formed is looked up.
+		probe, err := reading.Sign(nil, []byte(`{"device_id":""}`))
+		if err != nil {
+			return v, err
+		}
+		session.Check(known.topic, probe)
+	}
 	return v, known.err
 }
 
@@ -124,7 +134,8 @@ func slips(v verify.Verdict, known *devices, payload []byte) diagnose.Report {
 	case verify.Accepted, verify.UnknownDevice, verify.RevokedDevice:
 		return diagnose.Report{}
 	}
-	if v.AboutTopic || v.Authentic && v.Outcome != verify.InvalidReading {
+	oversize := len(payload) > 2*reading.MaxPayload // trying variants would take long
+	if oversize || v.AboutTopic || v.Authentic && v.Outcome != verify.InvalidReading {
 		return diagnose.Report{}
 	}
 	return diagnose.Payload(payload, known.candidates(), v.Now)
