@@ -68,6 +68,26 @@ func settleInRandomOrder(b *broker, random *rand.Rand, messages int) {
 	}
 }
 
+// Settled one right after the other from many goroutines, acknowledgements
+// could overtake each other on their way to the socket.
+func TestAcknowledgementsKeepTheirOrderWhenWritten(t *testing.T) {
+	t.Parallel()
+	const messages = 20_000
+	b := open(t, nil)
+	b.settle = func(c call) { go c.done(accepted) }
+	c := b.connect(t, 4, "w-1")
+	go func() {
+		for _, pk := range publishes(1, messages) {
+			if c.TrySend(pk) != nil {
+				return
+			}
+		}
+	}()
+	for id := 1; id <= messages; id++ {
+		c.ExpectBytes(0x40, 2, byte(id>>8), byte(id))
+	}
+}
+
 func TestAFailedStoreEndsTheConnection(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, version byte) {

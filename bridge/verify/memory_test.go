@@ -169,6 +169,25 @@ func TestForgettingByTheSignedTime(t *testing.T) {
 	}
 }
 
+// TestForgettingOneSecondLeavesTheNext forgets one set at the instant at which
+// the next one expires.
+func TestForgettingOneSecondLeavesTheNext(t *testing.T) {
+	m := verify.NewMemory(10)
+	for n := range 3 {
+		m.Reserve(identity(n), judgedAt, judgedAt.Add(time.Duration(n)*time.Second), unawaited(t))
+		m.Keep(identity(n))
+	}
+	now := judgedAt.Add(time.Second)
+	for n, want := range []verify.Claim{verify.First, verify.Stored, verify.Stored} {
+		if got := m.Reserve(identity(n), now, judgedAt.Add(time.Duration(n)*time.Second), unawaited(t)); got != want {
+			t.Errorf("reading %d is %v, want %v", n, got, want)
+		}
+	}
+	if m.Size() != 2 {
+		t.Errorf("%d are held, want 2", m.Size())
+	}
+}
+
 func TestAFullMemorySaysSo(t *testing.T) {
 	m := verify.NewMemory(2)
 	expiry := judgedAt.Add(time.Second)
