@@ -195,7 +195,7 @@ type device struct {
 
 func (s *system) enrol(t *testing.T, id, patient string) *device {
 	t.Helper()
-	c, err := s.Registry().Add(t.Context(), id, patient)
+	c, err := s.Enrol(t.Context(), id, patient)
 	must(t, err)
 	s.journal.hide(c.Password, c.Key)
 	return &device{Credentials: c}

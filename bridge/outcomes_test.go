@@ -11,6 +11,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/pulsegate/pulsegate/bridge/ingress/mqttest"
+	"github.com/pulsegate/pulsegate/bridge/registry"
 )
 
 func TestAReadingArrivesByteForByte(t *testing.T) {
@@ -61,7 +62,13 @@ func TestEveryOutcomeFromARealClient(t *testing.T) {
 	v5.ExpectBytes(0x40, 2, 0, 1)
 
 	forged := func(payload []byte) []byte {
-		return append(payload[:len(payload)-3], "0\"}"...)
+		last := len(payload) - 3
+		digit := byte('0')
+		if payload[last] == digit {
+			digit = '1'
+		}
+		payload[last] = digit
+		return payload
 	}
 	for _, run := range []struct {
 		name, outcome, device string
@@ -71,9 +78,9 @@ func TestEveryOutcomeFromARealClient(t *testing.T) {
 		code                  byte
 		reason                string
 	}{
-		{"bytes that are no reading", "malformed", "_", d.Topic, []byte(marker), false, 0x99, ""},
-		{"nothing", "malformed", "_", d.Topic, nil, false, 0x99, ""},
-		{"too large", "malformed", "_", d.Topic, []byte(strings.Repeat("x", 4097)), false, 0x99, ""},
+		{"bytes that are no reading", "malformed", "w-0001", d.Topic, []byte(marker), false, 0x99, ""},
+		{"nothing", "malformed", "w-0001", d.Topic, nil, false, 0x99, ""},
+		{"too large", "malformed", "w-0001", d.Topic, []byte(strings.Repeat("x", 4097)), false, 0x99, ""},
 		{"another topic", "malformed", "_", "wearables/w-0001/status", d.sign(t), false, 0x90, ""},
 		{"a topic of the broker", "malformed", "_", "$SYS/broker", d.sign(t), false, 0x90, ""},
 		{"no such device", "unknown_device", "_", "wearables/w-9999/vitals", d.sign(t), false, 0x87, ""},
@@ -174,10 +181,10 @@ func TestADeviceIsServedFromAddToRemove(t *testing.T) {
 	s := start(t, small(t))
 	d := s.enrol(t, "w-0001", "p-0001")
 	c := s.dial(t, d, 5)
-	must(t, s.Registry().Remove(t.Context(), d.DeviceID))
-	c.Send(mqttest.Publish(1, 1, d.Topic, d.sign(t)))
-	if ack := c.Expect(packets.Puback); ack.ReasonCode != 0x87 {
-		t.Errorf("PUBACK %#x, want 0x87", ack.ReasonCode)
+	_, err := s.Registry().Remove(t.Context(), registry.KindDevice, d.DeviceID)
+	must(t, err)
+	if bye := c.Expect(packets.Disconnect); bye.ReasonCode != 0x98 {
+		t.Errorf("DISCONNECT %#x, want 0x98", bye.ReasonCode)
 	}
 	again := s.enrol(t, "w-0001", "p-0001")
 	stolen := mqttest.Dial(t, s.MQTT(), 5)
@@ -190,4 +197,18 @@ func TestADeviceIsServedFromAddToRemove(t *testing.T) {
 		t.Errorf("the removed device's key is good again: PUBACK %#x", ack.ReasonCode)
 	}
 	fresh.ExpectBytes(0x40, 2, 0, 2)
+}
+
+// TestAPacketTooLargeToReadLeavesATrace sends more than Mochi reads: nothing can
+// acknowledge it, but the security officer hears of it.
+func TestAPacketTooLargeToReadLeavesATrace(t *testing.T) {
+	s := start(t, small(t))
+	d := s.enrol(t, "w-0001", "p-0001")
+	events := s.subscribe(t, "security", "rejected.>")
+	c := s.dial(t, d, 4)
+	_ = c.TrySend(mqttest.Publish(1, 1, d.Topic, make([]byte, 17<<10)))
+	c.ExpectEnd()
+	if m := receive(t, events); m.Subject != "rejected.malformed.w-0001" {
+		t.Errorf("%s: %s", m.Subject, m.Data)
+	}
 }

@@ -46,7 +46,7 @@ func TestReplayArrivesExactlyOnce(t *testing.T) {
 	want := make(map[string][]fleet.Row)
 	total := 0
 	for i, r := range recordings {
-		one, err := gate.Registry().Add(t.Context(), fmt.Sprintf("w-%04d", i), fmt.Sprintf("p-%04d", i))
+		one, err := gate.Enrol(t.Context(), fmt.Sprintf("w-%04d", i), fmt.Sprintf("p-%04d", i))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -91,6 +91,8 @@ to a victim for the attack "replay".`,
 	if err := c.MarkFlagRequired("credentials"); err != nil {
 		panic(err) // the flag is declared above
 	}
+	c.AddCommand(settleCommand())
+	c.CompletionOptions.DisableDefaultCmd = true
 	return c
 }
 

@@ -13,6 +13,8 @@ type Config struct {
 	MQTT MQTT `yaml:"mqtt" envPrefix:"MQTT_"`
 	// HTTP serves health and metrics.
 	HTTP HTTP `yaml:"http" envPrefix:"HTTP_"`
+	// Keys is what the devices' secrets come from.
+	Keys Keys `yaml:"keys" envPrefix:"KEYS_"`
 	// Freshness decides which readings count as current.
 	Freshness Freshness `yaml:"freshness" envPrefix:"FRESHNESS_"`
 	// ReplayMemory is this process' own memory of what it saw; JetStream decides in the end.
@@ -29,7 +31,7 @@ type Config struct {
 
 // MQTT configures the embedded broker.
 type MQTT struct {
-	// Listen is a TCP address, host:port; port 0 takes a free one.
+	// Listen is a TCP address for MQTT without TLS, host:port; port 0 takes a free one, and empty is none.
 	Listen string `yaml:"listen" env:"LISTEN"`
 	// Topic is the pattern of the topics that readings are published on; {device_id} is exactly one whole level.
 	Topic string `yaml:"topic" env:"TOPIC"`
@@ -39,12 +41,79 @@ type MQTT struct {
 	ReceiveMaximum int `yaml:"receive_maximum" env:"RECEIVE_MAXIMUM"`
 	// InFlight is the number of unacknowledged readings over all connections.
 	InFlight int `yaml:"in_flight" env:"IN_FLIGHT"`
+	// Anonymous is one of the Anonymous constants: whether a client id alone lets a device in where a password would.
+	Anonymous string `yaml:"anonymous" env:"ANONYMOUS"`
+	// TLS is for MQTT over TLS, and for WebSocket with the scheme wss.
+	TLS MQTTTLS `yaml:"tls" envPrefix:"TLS_"`
+	// WebSocket is for MQTT over WebSocket.
+	WebSocket WebSocket `yaml:"websocket" envPrefix:"WEBSOCKET_"`
+}
+
+// The values of MQTT.Anonymous.
+const (
+	AnonymousRefuse   = "refuse"   // a password is demanded
+	AnonymousLoopback = "loopback" // none is, provided that all who can ask are on this machine
+	AnonymousForce    = "force"    // none is, on any address
+)
+
+// The values of MQTTTLS.Client.
+const (
+	ClientPassword    = "password"    // user name and password
+	ClientCertificate = "certificate" // a certificate whose common name is the client id
+	ClientBoth        = "both"
+)
+
+// MQTTTLS configures TLS for devices. Cert, Key and ClientCA are paths of PEM files, which are read again when they change.
+type MQTTTLS struct {
+	// Listen is a TCP address for MQTT over TLS, host:port; port 0 takes a free one, and empty is none.
+	Listen string `yaml:"listen" env:"LISTEN"`
+	// Cert is the server's certificate, followed by intermediate ones.
+	Cert string `yaml:"cert" env:"CERT"`
+	// Key is the server's private key.
+	Key string `yaml:"key" env:"KEY"`
+	// Client is one of the Client constants: what a client must show over TLS.
+	Client string `yaml:"client" env:"CLIENT"`
+	// ClientCA holds the authorities that sign clients' certificates; nobody else's are taken.
+	ClientCA string `yaml:"client_ca" env:"CLIENT_CA"`
+}
+
+// The values of WebSocket.Scheme.
+const (
+	SchemePlain  = "ws"
+	SchemeSecure = "wss" // TLS, as MQTT.TLS says
+)
+
+// WebSocket configures MQTT over WebSocket (MQTT 5, 6).
+type WebSocket struct {
+	// Listen is a TCP address, host:port; port 0 takes a free one, and empty is none.
+	Listen string `yaml:"listen" env:"LISTEN"`
+	// Scheme is one of the Scheme constants.
+	Scheme string `yaml:"scheme" env:"SCHEME"`
+	// Origins are the web origins (RFC 6454) whose pages may connect, beside those of the same host; in the environment
+	// separated by commas. Who sends no Origin is no browser, and may always.
+	Origins []string `yaml:"origins" env:"ORIGINS"`
 }
 
 // HTTP configures the server for health and metrics.
 type HTTP struct {
 	// Listen is a TCP address, host:port; port 0 takes a free one.
 	Listen string `yaml:"listen" env:"LISTEN"`
+	// TLS makes it HTTPS.
+	TLS HTTPTLS `yaml:"tls" envPrefix:"TLS_"`
+}
+
+// HTTPTLS names PEM files, which are read again when they change; empty is plain HTTP.
+type HTTPTLS struct {
+	// Cert is the server's certificate, followed by intermediate ones.
+	Cert string `yaml:"cert" env:"CERT"`
+	// Key is the server's private key.
+	Key string `yaml:"key" env:"KEY"`
+}
+
+// Keys holds the secrets that those of the devices are derived from.
+type Keys struct {
+	// Master is the text of a master key file, in place of that file in the data directory; empty is the file.
+	Master Secret `yaml:"master" env:"MASTER"`
 }
 
 // LateRefuse is the one value of Freshness.Late so far: a reading that is too old is refused as stale.
@@ -58,7 +127,7 @@ type Freshness struct {
 	MaxFuture Duration `yaml:"max_future" env:"MAX_FUTURE"`
 	// Late says what becomes of readings older than MaxAge.
 	Late string `yaml:"late" env:"LATE"`
-	// ClockTolerance is how far the gate's clock may be from that of NATS before the gate stops judging.
+	// ClockTolerance is how far the clocks of gates and NATS may be apart: a margin of the duplicate window.
 	ClockTolerance Duration `yaml:"clock_tolerance" env:"CLOCK_TOLERANCE"`
 }
 
@@ -162,6 +231,9 @@ func Default() Config {
 			MaxConnections: 100_000,
 			ReceiveMaximum: 64,
 			InFlight:       16_384,
+			Anonymous:      AnonymousRefuse,
+			TLS:            MQTTTLS{Client: ClientPassword},
+			WebSocket:      WebSocket{Scheme: SchemePlain, Origins: []string{}},
 		},
 		HTTP: HTTP{Listen: "127.0.0.1:8080"},
 		Freshness: Freshness{

@@ -9,6 +9,7 @@ func flagKeys() [][2]string {
 	return [][2]string{
 		{"data", "data"},
 		{"mqtt-listen", "mqtt.listen"},
+		{"mqtt-anonymous", "mqtt.anonymous"},
 		{"nats-listen", "nats.listen"},
 		{"http-listen", "http.listen"},
 		{"nats", "nats.url"},
@@ -16,13 +17,15 @@ func flagKeys() [][2]string {
 	}
 }
 
-// RegisterFlags adds the flags that Load reads: --config, --data, --mqtt-listen, --nats-listen, --http-listen, --nats and
-// --log-level.
+// RegisterFlags adds the flags that Load reads: --config, --data, --mqtt-listen, --mqtt-anonymous, --nats-listen,
+// --http-listen, --nats and --log-level.
 func RegisterFlags(fs *pflag.FlagSet) {
 	standard := Default()
 	fs.String(flagConfig, "", "YAML `file` to read (or $"+variableConfig+")")
 	fs.String("data", "", "data `directory` (default $XDG_STATE_HOME/pulsegate or ~/.local/state/pulsegate)")
 	fs.String("mqtt-listen", standard.MQTT.Listen, "`address` of the MQTT broker for devices, host:port")
+	fs.String("mqtt-anonymous", standard.MQTT.Anonymous, "let devices in by their client id, without a password: for laboratories; =force off loopback too")
+	fs.Lookup("mqtt-anonymous").NoOptDefVal = AnonymousLoopback
 	fs.String("nats-listen", standard.NATS.Listen, "`address` of the embedded NATS server, host:port")
 	fs.String("http-listen", standard.HTTP.Listen, "`address` for health and metrics, host:port")
 	fs.String("nats", "", "`URL` of a NATS server to use instead of the embedded one")

@@ -134,6 +134,43 @@ func TestEveryFlagSetsItsSetting(t *testing.T) {
 	}
 }
 
+func TestListenersAndClients(t *testing.T) {
+	c := mustLoad(t, Sources{File: write(t, `
+mqtt:
+  listen: ""
+  tls: {listen: ":8883", cert: c, key: k, client: both, client_ca: a}
+  websocket: {listen: ":9001", scheme: wss, origins: ["https://ward.example.org", "http://localhost:3000"]}
+keys:
+  master: |
+    1 00
+    2 11
+`), Environ: []string{home, "PULSEGATE_MQTT_ANONYMOUS=loopback"}})
+	if m := c.MQTT; m.Listen != "" || m.TLS.Client != ClientBoth || len(m.WebSocket.Origins) != 2 || m.Anonymous != AnonymousLoopback {
+		t.Errorf("got %+v", m)
+	}
+	if c.Keys.Master != "1 00\n2 11\n" {
+		t.Errorf("the master keys' lines are %q", string(c.Keys.Master))
+	}
+}
+
+func TestAnonymous(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{nil, AnonymousRefuse},
+		{[]string{"--mqtt-anonymous"}, AnonymousLoopback},
+		{[]string{"--mqtt-anonymous", "--mqtt-listen=localhost:1"}, AnonymousLoopback},
+		{[]string{"--mqtt-anonymous", "--mqtt-listen=[::1]:1"}, AnonymousLoopback},
+		{[]string{"--mqtt-anonymous=force", "--mqtt-listen=:1"}, AnonymousForce},
+	} {
+		c := mustLoad(t, Sources{Environ: []string{home}, Flags: parseFlags(t, test.args...)})
+		if c.MQTT.Anonymous != test.want {
+			t.Errorf("%q: got %q, want %q", test.args, c.MQTT.Anonymous, test.want)
+		}
+	}
+}
+
 func TestKindsOfValues(t *testing.T) {
 	file := write(t, `
 nats: {url: "nats://a, tls://b:4222", user: u, password: 0123, sync: 100ms}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -35,12 +36,24 @@ func rules() map[string]rule {
 	)
 	return map[string]rule{
 		"data":                       text("a directory; empty for the default"),
-		"mqtt.listen":                address(),
+		"mqtt.listen":                optionalAddress(),
 		"mqtt.topic":                 {"MQTT topic levels, one of them exactly " + devicePlaceholder + ", without wildcards", checkTopic},
 		"mqtt.max_connections":       between(1, 10_000_000),
 		"mqtt.receive_maximum":       between(1, 65_535),
 		"mqtt.in_flight":             between(1, 10_000_000),
+		"mqtt.anonymous":             oneOf(AnonymousRefuse, AnonymousLoopback, AnonymousForce),
+		"mqtt.tls.listen":            optionalAddress(),
+		"mqtt.tls.cert":              text("a file's path"),
+		"mqtt.tls.key":               text("a file's path"),
+		"mqtt.tls.client":            oneOf(ClientPassword, ClientCertificate, ClientBoth),
+		"mqtt.tls.client_ca":         text("a file's path"),
+		"mqtt.websocket.listen":      optionalAddress(),
+		"mqtt.websocket.scheme":      oneOf(SchemePlain, SchemeSecure),
+		"mqtt.websocket.origins":     {"a list of origins, such as https://ward.example.org or http://localhost:3000", checkOrigins},
 		"http.listen":                address(),
+		"http.tls.cert":              text("a file's path"),
+		"http.tls.key":               text("a file's path"),
+		"keys.master":                {"the text of a master key file: lines of 64 hexadecimal digits, each with or without an id before them", checkMaster},
 		"freshness.max_age":          between(tick, 24*hour),
 		"freshness.max_future":       between(Duration(0), hour),
 		"freshness.late":             {LateRefuse, checkLate},
@@ -111,6 +124,15 @@ func address() rule {
 	return rule{"host:port with a port from 0 to 65535, such as 127.0.0.1:1883", checkAddress}
 }
 
+func optionalAddress() rule {
+	return rule{address().allowed + "; empty for none", func(value any) string {
+		if value == "" {
+			return ""
+		}
+		return checkAddress(value)
+	}}
+}
+
 func checkAddress(value any) string {
 	_, port, err := net.SplitHostPort(value.(string))
 	if err != nil {
@@ -178,6 +200,23 @@ func checkSecret(value any) string {
 	}
 	if strings.ContainsFunc(string(value.(Secret)), unicode.IsControl) {
 		return "has a control character"
+	}
+	return ""
+}
+
+// checkMaster leaves the text to the registry, but for what cannot be one.
+func checkMaster(value any) string {
+	lines := strings.NewReplacer("\n", "", "\r", "", "\t", "").Replace(string(value.(Secret)))
+	return checkSecret(Secret(lines))
+}
+
+func checkOrigins(value any) string {
+	for _, text := range value.([]string) {
+		origin, err := url.Parse(text)
+		// Whatever is more than scheme and host never equals what browsers send.
+		if err != nil || origin.Scheme != "http" && origin.Scheme != "https" || origin.Hostname() == "" || text != origin.Scheme+"://"+origin.Host {
+			return "has an entry that is no origin"
+		}
 	}
 	return ""
 }

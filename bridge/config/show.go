@@ -6,9 +6,10 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// Masked is the configuration with its secrets replaced: the password, the token, and what stands before the @ of a NATS
-// URL.
+// Masked is the configuration with its secrets replaced: the master keys, the password, the token, and what stands before
+// the @ of a NATS URL.
 func (c Config) Masked() Config {
+	c.Keys.Master = Secret(c.Keys.Master.String())
 	c.NATS.Password = Secret(c.NATS.Password.String())
 	c.NATS.Token = Secret(c.NATS.Token.String())
 	c.NATS.URL = ServerURL(c.NATS.URL.String())

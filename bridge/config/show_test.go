@@ -33,6 +33,9 @@ func TestErrorsShowNoSecret(t *testing.T) {
 		"nats: {password: '" + word + "}",
 		"nats: {password: " + word + "}",
 		"nats: {user: u, password: " + word + "}",
+		"keys: {master: " + word + ", other: x}",
+		"keys: {master: [" + word + "]}",
+		"keys: {master: \"" + word + "\\0\"}",
 		"nats: {url: 'nats://h', token: " + word + ", user: u, password: " + word + "}",
 	} {
 		_, err := Load(Sources{File: write(t, text), Environ: []string{home}})
@@ -55,6 +58,7 @@ func secretive() Config {
 	c.NATS.URL = "nats://u:" + word + "@h:4222"
 	c.NATS.Password = word
 	c.NATS.Token = word
+	c.Keys.Master = "1 " + word + "\n"
 	return c
 }
 
@@ -77,7 +81,7 @@ func TestSecretsPrintMasked(t *testing.T) {
 			t.Errorf("not masked: %s", text)
 		}
 	}
-	if m := c.Masked(); string(m.NATS.Password) != mask || string(m.NATS.Token) != mask || string(m.NATS.URL) != "nats://****@h:4222" {
+	if m := c.Masked(); string(m.Keys.Master) != mask || string(m.NATS.Password) != mask || string(m.NATS.Token) != mask || string(m.NATS.URL) != "nats://****@h:4222" {
 		t.Errorf("not masked: %q", []string{string(m.NATS.Password), string(m.NATS.Token), string(m.NATS.URL)})
 	}
 	if string(c.NATS.Password) != word {

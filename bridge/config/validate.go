@@ -11,7 +11,7 @@ func (c Config) Validate() error {
 			return &Error{Key: l.key, Problem: shown(l, value) + " " + problem, Allowed: allRules[l.key].allowed}
 		}
 	}
-	for _, check := range []func(Config) *Error{oneAddress, embedded, authentication, certificate, window} {
+	for _, check := range []func(Config) *Error{oneAddress, embedded, authentication, certificates, window, listeners, clients, webSocket, anonymous} {
 		if problem := check(c); problem != nil {
 			return problem
 		}
@@ -84,12 +84,19 @@ func authentication(c Config) *Error {
 	return nil
 }
 
-func certificate(c Config) *Error {
-	if c.NATS.TLS.Cert != "" && c.NATS.TLS.Key == "" {
-		return &Error{Key: "nats.tls.cert", Problem: "needs nats.tls.key"}
-	}
-	if c.NATS.TLS.Key != "" && c.NATS.TLS.Cert == "" {
-		return &Error{Key: "nats.tls.key", Problem: "needs nats.tls.cert"}
+// certificates come with their keys.
+func certificates(c Config) *Error {
+	for _, pair := range []struct{ section, cert, key string }{
+		{"nats.tls", c.NATS.TLS.Cert, c.NATS.TLS.Key},
+		{"mqtt.tls", c.MQTT.TLS.Cert, c.MQTT.TLS.Key},
+		{"http.tls", c.HTTP.TLS.Cert, c.HTTP.TLS.Key},
+	} {
+		if pair.cert != "" && pair.key == "" {
+			return &Error{Key: pair.section + ".cert", Problem: "needs " + pair.section + ".key"}
+		}
+		if pair.key != "" && pair.cert == "" {
+			return &Error{Key: pair.section + ".key", Problem: "needs " + pair.section + ".cert"}
+		}
 	}
 	return nil
 }

@@ -27,7 +27,24 @@ func (s *Store) sendAgain(now time.Time) {
 	due := s.due(now)
 	slices.SortFunc(due, func(a, b *publication) int { return cmp.Compare(a.token, b.token) })
 	for _, p := range due {
+		s.retry(p)
+	}
+}
+
+// retry asks first whether the reading still stands: much may have changed
+// while it waited.
+func (s *Store) retry(p *publication) {
+	var err error
+	if p.stands != nil {
+		err = p.stands()
+	}
+	switch {
+	case err == nil:
 		s.send(p)
+	case errors.Is(err, ErrNotYet):
+		s.postpone(p.token, err)
+	case s.take(p.token) != nil:
+		p.done(Confirmation{}, fmt.Errorf("%w: %w", ErrWithdrawn, err))
 	}
 }
 
@@ -38,6 +55,7 @@ func (s *Store) due(now time.Time) []*publication {
 	for _, p := range s.pending {
 		if now.After(p.again) {
 			p.again = now.Add(patience)
+			p.attempts++
 			due = append(due, p)
 		}
 	}
@@ -58,6 +76,10 @@ func (s *Store) overdue(now time.Time) []*publication {
 		if now.After(p.deadline) {
 			delete(s.pending, token)
 			over = append(over, p)
+			s.failed = now
+			if s.failing.IsZero() {
+				s.failing = p.started
+			}
 		}
 	}
 	return over

@@ -42,6 +42,13 @@ var ErrNotStored = errors.New("not stored")
 
 var errClosed = errors.New("the gate is stopping")
 
+// ErrWithdrawn says that a reading was not published again because it no longer
+// stands; it wraps what Record.Stands returned.
+var ErrWithdrawn = errors.New("withdrawn")
+
+// ErrNotYet is for Record.Stands to say that it cannot tell for now.
+var ErrNotYet = errors.New("it cannot be told yet whether the reading still stands")
+
 // Record is one reading on its way to the store.
 type Record struct {
 	Identity reading.Identity
@@ -54,11 +61,15 @@ type Record struct {
 	// Age is how old the reading was at Received.
 	Age      time.Duration
 	Received time.Time
+	// Stands is asked before the record is published again: nil lets it go,
+	// ErrNotYet lets it wait, any other error withdraws it. It must not block.
+	Stands func() error
 }
 
 // Confirmation is the store's answer to a Record.
 type Confirmation struct {
-	// Duplicate is true if the stream had the reading already.
+	// Duplicate is true if the stream had the reading already, and not from an
+	// earlier attempt of the same Publish.
 	Duplicate bool
 	// Sequence is the reading's place in the stream.
 	Sequence uint64
@@ -90,6 +101,9 @@ type Store struct {
 	pending map[uint64]*publication
 	last    uint64
 	closed  bool
+	// failing is since when readings fail, zero once one has been stored, and
+	// failed is when one failed last.
+	failing, failed time.Time
 }
 
 type publication struct {
@@ -98,7 +112,9 @@ type publication struct {
 	started  time.Time
 	again    time.Time
 	deadline time.Time
+	attempts int
 	cause    error
+	stands   func() error
 	done     func(Confirmation, error)
 }
 
@@ -135,7 +151,8 @@ func NewStore(nc *nats.Conn, o Options) (*Store, error) {
 func (s *Store) Publish(r Record, done func(Confirmation, error)) {
 	now := s.options.Now()
 	p := &publication{
-		started: now, again: now.Add(patience), deadline: now.Add(s.options.Deadline), done: done,
+		started: now, again: now.Add(patience), deadline: now.Add(s.options.Deadline),
+		attempts: 1, stands: r.Stands, done: done,
 		message: &nats.Msg{
 			Subject: subjectIn + r.Patient + "." + r.Device,
 			Header: nats.Header{
@@ -207,14 +224,29 @@ func (s *Store) answer(m *nats.Msg) {
 		s.postpone(token, err)
 		return
 	}
-	s.mu.Lock()
-	p := s.pending[token]
-	delete(s.pending, token)
-	s.mu.Unlock()
-	if p != nil {
+	if p := s.confirmed(token); p != nil {
 		c.Took = s.options.Now().Sub(p.started)
+		c.Duplicate = c.Duplicate && p.attempts == 1
 		p.done(c, nil)
 	}
+}
+
+func (s *Store) confirmed(token uint64) *publication {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failing = time.Time{}
+	p := s.pending[token]
+	delete(s.pending, token)
+	return p
+}
+
+// take gives a publication to the one who ends it; nil if somebody did already.
+func (s *Store) take(token uint64) *publication {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.pending[token]
+	delete(s.pending, token)
+	return p
 }
 
 type pubAck struct {
@@ -240,6 +272,26 @@ func readAnswer(m *nats.Msg) (Confirmation, error) {
 		return Confirmation{}, fmt.Errorf("stream %q answered in place of %s", ack.Stream, StreamVitals)
 	}
 	return Confirmation{Duplicate: ack.Duplicate, Sequence: ack.Sequence}, nil
+}
+
+const (
+	// unavailableAfter is how long readings must have failed, and none been
+	// stored, for the store to count as unavailable.
+	unavailableAfter = 15 * time.Second
+	// tryAgain is how long after the last failure it does. Then it is given
+	// another chance: only readings show whether it takes them.
+	tryAgain = 5 * time.Second
+)
+
+// Err says why readings should be sent elsewhere for now, or nil.
+func (s *Store) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.options.Now()
+	if s.failing.IsZero() || now.Sub(s.failing) < unavailableAfter || now.Sub(s.failed) > tryAgain {
+		return nil
+	}
+	return fmt.Errorf("no reading could be stored for %v", now.Sub(s.failing).Round(time.Second))
 }
 
 // Pending is how many readings wait for the store's answer.

@@ -139,7 +139,7 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 	}
 	have := stream.CachedInfo().Config
 	if faults := contradictions(have, want); len(faults) > 0 {
-		return fmt.Errorf("stream %s is not as Pulsegate needs it: %s; change it with `nats stream edit %s`, or the configuration, or move the stream away", want.Name, strings.Join(faults, "; "), want.Name)
+		return fmt.Errorf("stream %s is not as Pulsegate needs it: %s; adapt the configuration to it, or, on a NATS of your own, the stream with `nats stream edit %s`; what could delete messages is never done by itself", want.Name, strings.Join(faults, "; "), want.Name)
 	}
 	return grow(ctx, js, have, want)
 }
@@ -162,7 +162,9 @@ func contradictions(have, want jetstream.StreamConfig) []string {
 	}
 	differ("subjects", strings.Join(have.Subjects, ","), strings.Join(want.Subjects, ","))
 	differ("subject transform", transform(have), transform(want))
-	differ("republish", republish(have), republish(want))
+	if have.RePublish != nil {
+		differ("republish", republish(have), republishAll)
+	}
 	differ("mirror", have.Mirror != nil, false)
 	differ("number of sources", len(have.Sources), 0)
 	differ("retention", have.Retention, want.Retention)
@@ -176,9 +178,6 @@ func contradictions(have, want jetstream.StreamConfig) []string {
 	differ("replicas", have.Replicas, want.Replicas)
 	differ("messages' limit", have.MaxMsgs, want.MaxMsgs)
 	differ("messages' limit per subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject)
-	if have.Duplicates < want.Duplicates {
-		differ("duplicate window", have.Duplicates, want.Duplicates)
-	}
 	if have.MaxMsgSize >= 0 && have.MaxMsgSize < want.MaxMsgSize {
 		differ("message size", have.MaxMsgSize, want.MaxMsgSize)
 	}
@@ -201,6 +200,9 @@ func transform(c jetstream.StreamConfig) string {
 	return c.SubjectTransform.Source + " to " + c.SubjectTransform.Destination
 }
 
+// republishAll is what republish says of VITALS where it is on.
+const republishAll = "vitals.> to vitals.>"
+
 func republish(c jetstream.StreamConfig) string {
 	if c.RePublish == nil {
 		return "off"
@@ -208,13 +210,26 @@ func republish(c jetstream.StreamConfig) string {
 	return c.RePublish.Source + " to " + c.RePublish.Destination
 }
 
+// ErrWindowRaised says that a stream's duplicate window has just been raised.
+// JetStream fills the longer memory only when it starts, so for as long as the
+// new window copies of earlier readings would not be recognised.
+var ErrWindowRaised = errors.New("the duplicate window has been raised")
+
+// grow applies what takes nothing away: higher limits, a longer duplicate
+// window, republish on or off.
 func grow(ctx context.Context, js jetstream.JetStream, have, want jetstream.StreamConfig) error {
-	if have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge {
+	raised := have.Duplicates < want.Duplicates
+	same := have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && republish(have) == republish(want)
+	if same && !raised {
 		return nil
 	}
-	have.MaxBytes, have.MaxAge = want.MaxBytes, want.MaxAge
+	have.MaxBytes, have.MaxAge, have.RePublish = want.MaxBytes, want.MaxAge, want.RePublish
+	have.Duplicates = max(have.Duplicates, want.Duplicates)
 	if _, err := js.UpdateStream(ctx, have); err != nil {
 		return fmt.Errorf("raising the limits of stream %s: %w%s", want.Name, err, hint(err))
+	}
+	if raised && want.Name == StreamVitals {
+		return fmt.Errorf("stream %s: %w to %v: restart NATS, or wait that long, and start again", want.Name, ErrWindowRaised, want.Duplicates)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package egress_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -96,12 +97,10 @@ func TestContradictionsAreErrors(t *testing.T) {
 		"more subjects":   {"VITALS", "subjects is gate.in.vitals.>,other.>", func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "other.>") }},
 		"no transform":    {"VITALS", "subject transform is none", func(c *jetstream.StreamConfig) { c.SubjectTransform = nil; c.RePublish = nil }},
 		"transform":       {"VITALS", "subject transform is gate.in.vitals.> to readings.>", func(c *jetstream.StreamConfig) { c.SubjectTransform.Destination = "readings.>" }},
-		"no republish":    {"VITALS", "republish is off", func(c *jetstream.StreamConfig) { c.RePublish = nil }},
 		"republish":       {"VITALS", "republish is vitals.> to elsewhere.>", func(c *jetstream.StreamConfig) { c.RePublish.Destination = "elsewhere.>" }},
 		"discard":         {"VITALS", "discard is DiscardOld, not DiscardNew", func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }},
 		"retention":       {"VITALS", "retention is WorkQueue, not Limits", func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }},
 		"storage":         {"VITALS", "storage is Memory, not File", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }},
-		"window":          {"VITALS", "duplicate window is 1m0s, not 2m0s", func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute }},
 		"kept longer":     {"VITALS", "it keeps messages 2h0m0s, and the configured 1h0m0s would delete some", func(c *jetstream.StreamConfig) { c.MaxAge = 2 * time.Hour }},
 		"kept for ever":   {"VITALS", "the configured 1h0m0s would delete some", func(c *jetstream.StreamConfig) { c.MaxAge = 0 }},
 		"larger":          {"VITALS", "it holds 33554432 bytes, and the configured 16777216 are fewer", func(c *jetstream.StreamConfig) { c.MaxBytes *= 2 }},
@@ -232,5 +231,26 @@ func TestNoJetStream(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "no JetStream for this account: enable it") {
 			t.Errorf("%s without JetStream: %v", name, err)
 		}
+	}
+}
+
+// TestWhatTakesNothingAwayIsApplied turns republish off and on, and raises the
+// duplicate window, which JetStream fills only at its next start.
+func TestWhatTakesNothingAwayIsApplied(t *testing.T) {
+	d := openDepot(t)
+	l := depotLayout()
+	d.ensure(t, l)
+	l.Republish = !l.Republish
+	d.ensure(t, l)
+	if on := d.config(t, "VITALS").RePublish != nil; on != bool(l.Republish) {
+		t.Errorf("republish is on: %v, want %v", on, l.Republish)
+	}
+	l.DuplicateWindow *= 2
+	if _, err := egress.Ensure(soon(t), d.nc, l); !errors.Is(err, egress.ErrWindowRaised) {
+		t.Errorf("raising the window: %v", err)
+	}
+	d.ensure(t, l)
+	if w := d.config(t, "VITALS").Duplicates; w != l.DuplicateWindow {
+		t.Errorf("the window is %v, want %v", w, l.DuplicateWindow)
 	}
 }

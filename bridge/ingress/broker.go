@@ -11,6 +11,7 @@ import (
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 )
@@ -31,8 +32,8 @@ const (
 // Options say how a Broker is to work. All but ConnectDeadline and Log must be
 // set.
 type Options struct {
-	// Listen is the TCP address, host:port.
-	Listen string
+	// Listeners are where devices connect, at least one.
+	Listeners []Listener
 	// MaxConnections bounds the connections that are open at once.
 	MaxConnections int
 	// ReceiveMaximum bounds the messages of one connection that are being
@@ -40,14 +41,16 @@ type Options struct {
 	ReceiveMaximum uint16
 	// InFlight bounds the same for all connections together.
 	InFlight int
-	// ConnectDeadline is how long a peer may take until its CONNECT is there;
-	// zero is ten seconds.
+	// ConnectDeadline is how long a peer may take until its CONNECT is there, TLS
+	// and WebSocket included; zero is ten seconds.
 	ConnectDeadline time.Duration
 	Log             zerolog.Logger
 }
 
 func (o Options) check() error {
 	switch {
+	case len(o.Listeners) == 0:
+		return errors.New("there is no listener")
 	case o.ReceiveMaximum == 0:
 		return errors.New("receive maximum is 0; at least 1 is needed [MQTT-3.2.2-23]")
 	case o.InFlight < 1:
@@ -61,19 +64,16 @@ func (o Options) check() error {
 // Broker is the embedded MQTT broker. Devices publish to it and receive nothing
 // but acknowledgements.
 type Broker struct {
-	server   *mqtt.Server
-	listener *listener
-	close    func() error
+	server    *mqtt.Server
+	listeners []*listener
+	shared    shared
+	close     func() error
 }
 
 // Open listens and serves. Its error says which address could not be had.
 func Open(o Options, door Door) (*Broker, error) {
 	if err := o.check(); err != nil {
 		return nil, err
-	}
-	tcp, err := net.Listen("tcp", o.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("mqtt: cannot listen on %s: %w; is another broker running there? --mqtt-listen chooses another address", o.Listen, err)
 	}
 	if o.ConnectDeadline == 0 {
 		o.ConnectDeadline = defaultConnectDeadline
@@ -85,25 +85,99 @@ func Open(o Options, door Door) (*Broker, error) {
 		SysTopicResendInterval: week,
 	})
 	b.close = sync.OnceValue(b.server.Close) // Mochi's panics the second time
-	b.listener = newListener(tcp, o, &b.server.Listeners.ClientsWg)
+	b.shared.room = semaphore.NewWeighted(int64(o.MaxConnections))
+	b.shared.serving = &b.server.Listeners.ClientsWg
+	if err := b.listen(o); err != nil {
+		return nil, err
+	}
 	h := &hook{
 		server:         b.server,
+		arriving:       &b.shared.arriving,
 		door:           door,
 		receiveMaximum: int(o.ReceiveMaximum),
 		inFlight:       semaphore.NewWeighted(int64(o.InFlight)),
 	}
-	if err := errors.Join(b.server.AddHook(h, nil), b.server.AddListener(b.listener), b.server.Serve()); err != nil {
-		_ = tcp.Close()
+	if err := b.serve(h); err != nil {
+		b.giveUp()
 		return nil, fmt.Errorf("mqtt: %w", err)
 	}
 	return b, nil
 }
 
-// Addr is the address that the broker listens on.
-func (b *Broker) Addr() net.Addr { return b.listener.tcp.Addr() }
+// listen takes all addresses, or none.
+func (b *Broker) listen(o Options) error {
+	for _, of := range o.Listeners {
+		l, err := listen(of, o, &b.shared)
+		if err != nil {
+			b.giveUp()
+			return err
+		}
+		b.listeners = append(b.listeners, l)
+	}
+	return nil
+}
+
+func (b *Broker) giveUp() {
+	for _, l := range b.listeners {
+		_ = l.tcp.Close()
+	}
+}
+
+func (b *Broker) serve(h *hook) error {
+	if err := b.server.AddHook(h, nil); err != nil {
+		return err
+	}
+	for _, l := range b.listeners {
+		if err := b.server.AddListener(l); err != nil {
+			return err
+		}
+	}
+	return b.server.Serve()
+}
+
+// Addr is the address of the first listener.
+func (b *Broker) Addr() net.Addr { return b.listeners[0].tcp.Addr() }
+
+// URLs are those of the listeners, in their order: mqtt, mqtts, ws or wss, with
+// host and port.
+func (b *Broker) URLs() []string {
+	var urls []string
+	for _, l := range b.listeners {
+		urls = append(urls, l.ID())
+	}
+	return urls
+}
+
+// Disconnect closes the connection of a client, if there is one, telling MQTT 5
+// that an operator did. It does not block.
+func (b *Broker) Disconnect(id string) {
+	var known *connection
+	if cl, ok := b.server.Clients.Get(id); ok && !cl.Closed() {
+		known = connectionOf(cl)
+		go func() {
+			known.hurry()
+			_ = b.server.DisconnectClient(cl, packets.ErrAdministrativeAction)
+		}()
+	}
+	b.shared.arriving.Range(func(c, as any) bool {
+		if c != known && as == id {
+			_ = c.(*connection).socket.Close()
+		}
+		return true
+	})
+}
 
 // Connections is how many connections are open.
-func (b *Broker) Connections() int { return b.listener.count() }
+func (b *Broker) Connections() int {
+	n := 0
+	for _, l := range b.listeners {
+		n += l.count()
+	}
+	return n
+}
+
+// HandshakesFailed is how many TLS handshakes failed.
+func (b *Broker) HandshakesFailed() uint64 { return b.shared.handshakesFailed.Load() }
 
 // Close tells MQTT 5 clients that the server shuts down, closes every
 // connection and waits until their goroutines have ended, or until ctx is done.

@@ -2,7 +2,9 @@ package ingress_test
 
 import (
 	"context"
+	"errors"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -158,6 +160,27 @@ func TestTakeover(t *testing.T) {
 	})
 }
 
+// One who is cut off just after the door let him in must not slip through.
+func TestDisconnectedOnTheDoorstep(t *testing.T) {
+	t.Parallel()
+	b := open(t, nil)
+	b.meet = func(c ingress.Connection) { b.Disconnect(c.ClientID) }
+	c := b.dial(t, 5)
+	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect}}
+	pk.Connect.ProtocolName, pk.Connect.ClientIdentifier, pk.Connect.Clean = []byte("MQTT"), "w-1", true
+	c.Send(pk)
+	for {
+		answer, err := c.Next()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("the connection stays open")
+		}
+		if err != nil {
+			return
+		}
+		t.Logf("on the way out it is sent %x", answer.Raw)
+	}
+}
+
 func TestAPacketThatIsTooLarge(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, version byte) {
@@ -196,18 +219,22 @@ func TestAnAnswerLaterThanTheKeepAlive(t *testing.T) {
 
 func TestOptionsAreChecked(t *testing.T) {
 	t.Parallel()
-	good := ingress.Options{Listen: "127.0.0.1:0", MaxConnections: 1, ReceiveMaximum: 1, InFlight: 1}
+	at := func(address string) []ingress.Listener {
+		return []ingress.Listener{{Address: "127.0.0.1:0"}, {Address: address, Setting: "--mqtt-listen"}}
+	}
+	good := ingress.Options{Listeners: at("127.0.0.1:0"), MaxConnections: 1, ReceiveMaximum: 1, InFlight: 1}
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
 	for want, change := range map[string]func(*ingress.Options){
+		"no listener":         func(o *ingress.Options) { o.Listeners = nil },
 		"receive maximum":     func(o *ingress.Options) { o.ReceiveMaximum = 0 },
 		"in flight":           func(o *ingress.Options) { o.InFlight = 0 },
 		"maximum connections": func(o *ingress.Options) { o.MaxConnections = 0 },
-		"--mqtt-listen":       func(o *ingress.Options) { o.Listen = taken.Addr().String() },
-		"cannot listen":       func(o *ingress.Options) { o.Listen = "nowhere" },
+		"--mqtt-listen":       func(o *ingress.Options) { o.Listeners = at(taken.Addr().String()) },
+		"cannot listen":       func(o *ingress.Options) { o.Listeners = at("nowhere") },
 	} {
 		o := good
 		change(&o)

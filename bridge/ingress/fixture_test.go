@@ -36,6 +36,8 @@ type script struct {
 	calls chan call
 	// admission is the answer to every CONNECT.
 	admission ingress.Admission
+	// meet, where set, is called while the door is open.
+	meet func(ingress.Connection)
 	// settle, where set, answers in place of the test.
 	settle func(call)
 
@@ -47,6 +49,9 @@ func (s *script) Admit(c ingress.Connection) (ingress.Handler, ingress.Admission
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.met = append(s.met, c)
+	if s.meet != nil {
+		s.meet(c)
+	}
 	return scripted{s, c}, s.admission
 }
 
@@ -134,7 +139,7 @@ func open(t *testing.T, change func(*ingress.Options)) *broker {
 	t.Helper()
 	b := &broker{script: &script{calls: make(chan call, 4096)}, log: &buffer{}}
 	o := ingress.Options{
-		Listen: "127.0.0.1:0", MaxConnections: 100, ReceiveMaximum: 64, InFlight: 1000,
+		Listeners: []ingress.Listener{{Address: "127.0.0.1:0"}}, MaxConnections: 100, ReceiveMaximum: 64, InFlight: 1000,
 		Log: zerolog.New(b.log).Level(zerolog.TraceLevel),
 	}
 	if change != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"strings"
+	"sync"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -21,6 +22,7 @@ type hook struct {
 	mqtt.HookBase
 	server         *mqtt.Server
 	door           Door
+	arriving       *sync.Map
 	receiveMaximum int
 	inFlight       *semaphore.Weighted
 }
@@ -31,7 +33,7 @@ func (h *hook) ID() string { return "pulsegate" }
 // Provides says which of Mochi's events are of interest.
 func (h *hook) Provides(event byte) bool {
 	return bytes.IndexByte([]byte{
-		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish,
+		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
 		mqtt.OnPacketRead, mqtt.OnPublish, mqtt.OnPacketEncode, mqtt.OnDisconnect,
 	}, event) >= 0
 }
@@ -39,17 +41,20 @@ func (h *hook) Provides(event byte) bool {
 // OnConnect decides about a CONNECT, because unlike OnConnectAuthenticate it
 // can choose the reason code.
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
+	c := connectionOf(cl)
+	h.arriving.Store(c, pk.Connect.ClientIdentifier)
 	handler, admission := h.door.Admit(Connection{
-		ClientID: pk.Connect.ClientIdentifier,
-		Username: string(pk.Connect.Username),
-		Password: string(pk.Connect.Password),
-		Remote:   cl.Net.Remote,
-		Protocol: pk.ProtocolVersion,
+		ClientID:    pk.Connect.ClientIdentifier,
+		Username:    string(pk.Connect.Username),
+		Password:    string(pk.Connect.Password),
+		Certificate: c.certificate(),
+		Demand:      c.demand,
+		Remote:      cl.Net.Remote,
+		Protocol:    pk.ProtocolVersion,
 	})
 	if admission != Welcome {
 		return refuse(cl, admission, "")
 	}
-	c := connectionOf(cl)
 	if c.will != nil {
 		handler.Handle(*c.will, func(Disposition) {})
 		return refuse(cl, NotAuthorized, "wills are not accepted: connect without one")
@@ -75,6 +80,11 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	if existing, ok := h.server.Clients.Get(cl.ID); ok {
 		connectionOf(existing).hurry()
 	}
+}
+
+// OnSessionEstablished comes when Mochi knows the client.
+func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	h.arriving.Delete(connectionOf(cl))
 }
 
 // OnPacketRead changes what Mochi would deal with in a way of its own.

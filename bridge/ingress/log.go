@@ -3,7 +3,19 @@ package ingress
 import (
 	"context"
 	"log/slog"
+	"strings"
+
+	"github.com/rs/zerolog"
 )
+
+// debugLog turns the HTTP server's lines, which strangers cause, into details.
+type debugLog struct{ zerolog.Logger }
+
+// Write logs one line.
+func (d debugLog) Write(line []byte) (int, error) {
+	d.Debug().Msg(strings.TrimSpace(string(line)))
+	return len(line), nil
+}
 
 // shown are the attributes of Mochi's log that hold neither payloads nor
 // passwords. Whole packets are among the others.

@@ -17,6 +17,9 @@ const (
 	Retained
 	// Will is the will of a CONNECT [MQTT-3.1.2-5].
 	Will
+	// Oversize is a packet larger than is read: it has neither topic nor
+	// payload, and its connection is closed.
+	Oversize
 )
 
 // Message is what a device sent.
@@ -56,12 +59,17 @@ type Handler interface {
 	Handle(m Message, done func(Disposition))
 }
 
-// Connection is what a client says in CONNECT.
+// Connection is what a client says in CONNECT, and shows before.
 type Connection struct {
 	// ClientID is the MQTT client identifier.
 	ClientID string
 	Username string
 	Password string
+	// Certificate is the one common name of the certificate that the client has
+	// proved to be its own; empty without one.
+	Certificate string
+	// Demand is that of the listener it came through.
+	Demand Demand
 	// Remote is the address of the peer.
 	Remote string
 	// Protocol is 3, 4 (MQTT 3.1.1) or 5.

@@ -20,6 +20,7 @@ type Metrics struct {
 	lost     prometheus.Counter
 	refused  prometheus.Counter
 	dropped  prometheus.Counter
+	previous prometheus.Counter
 	store    prometheus.Histogram
 	age      prometheus.Histogram
 }
@@ -41,9 +42,10 @@ func NewMetrics() *Metrics {
 	m.lost = counter("pulsegate_rejections_dropped_total", "Rejections that were counted but are missing in the stream REJECTIONS, because too many waited.")
 	m.refused = counter("pulsegate_authentication_failures_total", "MQTT connections refused for their user name or password.")
 	m.dropped = counter("pulsegate_replay_memory_misses_total", "Readings that the replay memory was too full to remember; JetStream's duplicate window still does.")
+	m.previous = counter("pulsegate_previous_key_total", "Accepted readings that were signed with a key other than the device's newest, within a rotation's overlap.")
 	m.store = histogram("pulsegate_store_seconds", "From publishing a reading to the store's confirmation.")
 	m.age = histogram("pulsegate_reading_age_seconds", "From a reading's signed timestamp to its confirmation by the store.")
-	m.registry.MustRegister(messages, m.unstored, m.lost, m.refused, m.dropped, m.store, m.age,
+	m.registry.MustRegister(messages, m.unstored, m.lost, m.refused, m.dropped, m.previous, m.store, m.age,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -59,6 +61,11 @@ func histogram(name, help string) prometheus.Histogram {
 // Gauge shows the value of f whenever it is asked for.
 func (m *Metrics) Gauge(name, help string, f func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+}
+
+// Counter shows the value of f, which never falls, whenever it is asked for.
+func (m *Metrics) Counter(name, help string, f func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, f))
 }
 
 // Decided counts a message by its outcome.
@@ -83,3 +90,6 @@ func (m *Metrics) AuthenticationFailed() { m.refused.Inc() }
 
 // NotRemembered counts a reading that the replay memory had no room for.
 func (m *Metrics) NotRemembered() { m.dropped.Inc() }
+
+// PreviousKey counts a reading that was signed with an older key of its device.
+func (m *Metrics) PreviousKey() { m.previous.Inc() }

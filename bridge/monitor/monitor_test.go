@@ -23,7 +23,7 @@ import (
 
 func serve(t *testing.T, m *monitor.Metrics, ready func() error) string {
 	t.Helper()
-	s, err := monitor.Serve("127.0.0.1:0", m, ready, zerolog.Nop())
+	s, err := monitor.Serve(monitor.Options{Listen: "127.0.0.1:0", Log: zerolog.Nop()}, m, ready)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestPortInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
-	_, err = monitor.Serve(taken.Addr().String(), monitor.NewMetrics(), func() error { return nil }, zerolog.Nop())
+	_, err = monitor.Serve(monitor.Options{Listen: taken.Addr().String(), Log: zerolog.Nop()}, monitor.NewMetrics(), func() error { return nil })
 	if err == nil || !strings.Contains(err.Error(), taken.Addr().String()) || !strings.Contains(err.Error(), "--http-listen") {
 		t.Errorf("the error is %v, want one that names the address and the flag", err)
 	}

@@ -2,12 +2,14 @@ package monitor
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	stdlog "log"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -20,11 +22,23 @@ type Server struct {
 	tcp  net.Listener
 }
 
+// Options say how a Server is to work.
+type Options struct {
+	// Listen is the TCP address, host:port.
+	Listen string
+	// TLS makes it HTTPS; nil is plain HTTP.
+	TLS *tls.Config
+	Log zerolog.Logger
+}
+
 // Serve listens and serves. ready returns why the gate is not ready, or nil.
-func Serve(listen string, m *Metrics, ready func() error, log zerolog.Logger) (*Server, error) {
-	tcp, err := net.Listen("tcp", listen)
+func Serve(o Options, m *Metrics, ready func() error) (*Server, error) {
+	tcp, err := net.Listen("tcp", o.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("http: cannot listen on %s: %w; --http-listen chooses another address", listen, err)
+		return nil, fmt.Errorf("http: cannot listen on %s: %w; --http-listen chooses another address", o.Listen, err)
+	}
+	if o.TLS != nil {
+		tcp = tls.NewListener(tcp, o.TLS)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
@@ -32,14 +46,23 @@ func Serve(listen string, m *Metrics, ready func() error, log zerolog.Logger) (*
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	s := &Server{tcp: tcp, http: &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
-		ErrorLog: stdlog.New(log, "", 0),
+		ErrorLog: stdlog.New(debugLog{o.Log}, "", 0),
 	}}
 	go func() {
 		if err := s.http.Serve(tcp); !errors.Is(err, http.ErrServerClosed) {
-			log.Error().Err(err).Msg("the HTTP server ended")
+			o.Log.Error().Err(err).Msg("the HTTP server ended")
 		}
 	}()
 	return s, nil
+}
+
+// debugLog turns the HTTP server's lines, which strangers cause, into details.
+type debugLog struct{ zerolog.Logger }
+
+// Write logs one line.
+func (d debugLog) Write(line []byte) (int, error) {
+	d.Debug().Msg(strings.TrimSpace(string(line)))
+	return len(line), nil
 }
 
 func answer(w http.ResponseWriter, err error) {

@@ -28,6 +28,15 @@ func Parse(payload []byte) (Reading, error) { return new(Parser).Parse(payload) 
 // reading must have, each in its range. It does not look at the signature. Its
 // error wraps ErrInvalid, names the member at fault, and quotes no value.
 func (p *Parser) Parse(payload []byte) (Reading, error) {
+	var r Reading
+	if quick := (plain{rest: payload}); quick.object(p, &r) {
+		return r, nil
+	}
+	return p.full(payload)
+}
+
+// full parses whatever plain does not take, and finds out what is wrong.
+func (p *Parser) full(payload []byte) (Reading, error) {
 	p.buffer.Reset()
 	p.buffer.Write(payload)
 	p.decoder.Reset(&p.buffer, jsontext.AllowDuplicateNames(false), jsontext.AllowInvalidUTF8(false))
@@ -49,6 +58,8 @@ const (
 	foundSpO2
 	foundHeartRate
 	foundSignature
+
+	foundAll = 1<<iota - 1
 )
 
 // names lists the known members in the order of the specification; only seq
@@ -140,13 +151,18 @@ func member(quoted jsontext.Value) (found, error) {
 }
 
 func (p *Parser) value(r *Reading, of found) error {
-	if k := p.decoder.PeekKind(); k == '{' || k == '[' {
-		return invalid("a member is an object or array; a reading is flat")
-	}
 	v, err := p.decoder.ReadValue()
 	if err != nil {
 		return syntax(err)
 	}
+	if k := v.Kind(); k == '{' || k == '[' {
+		return invalid("a member is an object or array; a reading is flat")
+	}
+	return p.set(r, of, v)
+}
+
+// set takes one member's value.
+func (p *Parser) set(r *Reading, of found, v jsontext.Value) (err error) {
 	switch of {
 	case foundDevice:
 		r.DeviceID, err = id(&p.device, "device_id", v)

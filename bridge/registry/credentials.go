@@ -3,7 +3,7 @@ package registry
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -21,8 +21,56 @@ type Credentials struct {
 	// Username and Password are for MQTT CONNECT.
 	Username string `json:"username"`
 	Password string `json:"password"`
-	// Key is the HMAC-SHA256 signing key as 64 hexadecimal digits.
+	// Key is the HMAC-SHA256 signing key in hexadecimal: 64 digits, or 32 to 256
+	// for an imported one.
 	Key string `json:"key"`
+}
+
+// Credentials returns what a device or gateway needs to know, secrets included;
+// a gateway has no topic, patient and key of its own. This replica must have
+// applied the entry.
+func (r *Registry) Credentials(id string) (Credentials, error) {
+	m := r.find(id)
+	if m == nil {
+		return Credentials{}, fmt.Errorf("device %q: %w", id, ErrUnknown)
+	}
+	return r.credentials(m)
+}
+
+// credentialsNow is Credentials of the entry as the bucket has it now.
+func (r *Registry) credentialsNow(ctx context.Context, id string) (Credentials, error) {
+	stored, err := r.get(ctx, KindDevice, id)
+	if err != nil {
+		return Credentials{}, err
+	}
+	e, err := parseEntry(id, stored.Value())
+	if err != nil {
+		return Credentials{}, damaged(KindDevice, id, err)
+	}
+	return r.credentialsOf(e)
+}
+
+// credentialsOf does not need the entry to be applied.
+func (r *Registry) credentialsOf(e Entry) (Credentials, error) {
+	e = e.clone()
+	m, err := r.memberOf(&e)
+	if err != nil {
+		return Credentials{}, fmt.Errorf("%s %s: %w", e.Kind, e.ID, err)
+	}
+	return r.credentials(m)
+}
+
+func (r *Registry) credentials(m *member) (Credentials, error) {
+	c := Credentials{DeviceID: m.id, Username: m.id, Password: r.password(m, m.master)}
+	if m.gateway {
+		return c, nil
+	}
+	key, err := r.secret(m, m.keys()[0])
+	if err != nil {
+		return Credentials{}, fmt.Errorf("%s %s: %w", m.kind(), m.id, err)
+	}
+	c.PatientID, c.Topic, c.Key = m.patient, r.options.Topic(m.id), hex.EncodeToString(key)
+	return c, nil
 }
 
 // ReadCredentials reads lines of JSON objects, leaving out empty ones. An error
@@ -44,8 +92,8 @@ func ReadCredentials(r io.Reader) ([]Credentials, error) {
 		if c.DeviceID == "" || c.PatientID == "" || c.Topic == "" || c.Username == "" {
 			return nil, fmt.Errorf("line %d: device_id, patient_id, topic and username must all be there", n)
 		}
-		if key, err := hex.DecodeString(c.Key); err != nil || len(key) != 0 && len(key) != sha256.Size {
-			return nil, fmt.Errorf("line %d: key must be 64 hexadecimal digits", n)
+		if key, err := hex.DecodeString(c.Key); err != nil || len(key) != 0 && (len(key) < minKey || len(key) > maxKey) {
+			return nil, fmt.Errorf("line %d: key must be 64 hexadecimal digits, or %d to %d for an imported key", n, 2*minKey, 2*maxKey)
 		}
 		all = append(all, c)
 	}

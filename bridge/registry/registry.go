@@ -1,298 +1,312 @@
-// Package registry knows which devices are enrolled, for which patients, and
-// derives their secrets. The entries live in a JetStream key-value bucket that
-// every replica watches; the bucket holds no secret.
+// Package registry knows which devices and gateways are enrolled, for which
+// patients, and derives their secrets. The entries live in a JetStream
+// key-value bucket that every replica watches; the bucket holds no secret in
+// the clear.
 package registry
 
 import (
 	"context"
 	"crypto/subtle"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 	"github.com/rs/zerolog"
 
-	"github.com/pulsegate/pulsegate/bridge/reading"
 	"github.com/pulsegate/pulsegate/bridge/verify"
 )
 
 var (
-	// ErrUnknown says that no device of that id is enrolled.
+	// ErrUnknown says that no device or gateway of that id is enrolled.
 	ErrUnknown = errors.New("no such device")
-	// ErrExists says that a device of that id is enrolled already.
+	// ErrExists says that the id is taken.
 	ErrExists = errors.New("the device is enrolled already")
 	// ErrBadID says that an id is none.
 	ErrBadID = errors.New("not an id: it must match [A-Za-z0-9_-]{1,64} and not be a single _")
-	// ErrNotWatched says that the bucket's changes do not arrive: the bucket, or
-	// the connection to NATS, is gone.
-	ErrNotWatched = errors.New("the registry is not watched any more: restart this process")
+	// ErrConflict says that somebody else changed the entry at the same time.
+	ErrConflict = errors.New("somebody else has changed it at the same time; look at it and try again")
+	// ErrBehind says that this replica does not know whether it has all changes.
+	ErrBehind = errors.New("the registry may be out of date: its bucket does not answer, or its changes do not arrive")
 )
 
-// Entry is what the bucket holds of a device.
-type Entry struct {
-	DeviceID  string `json:"device_id"`
-	PatientID string `json:"patient_id"`
-	// Enrolment is random and new at every add, as 32 hexadecimal digits, so
-	// that adding a removed id again revives none of its secrets.
-	Enrolment string `json:"enrolment"`
-	// Generation counts the device's keys from 1.
-	Generation uint32    `json:"generation"`
-	Added      time.Time `json:"added"`
-}
+const enrolmentSize = 16
 
 // Options say how a Registry is to work.
 type Options struct {
 	// Topic returns the topic that a device publishes on.
 	Topic func(device string) string
-	Now   func() time.Time
-	Log   zerolog.Logger
+	// Replica names this replica to the others.
+	Replica string
+	// KeepHistory is how long keys and assignments are kept after they ended.
+	KeepHistory time.Duration
+	// Changed is told of every id whose entry has changed after the first load,
+	// once this replica has applied the change. It must not block. nil is nobody.
+	Changed func(id string)
+	Now     func() time.Time
+	Log     zerolog.Logger
 }
 
 // Registry is a replica's view of the bucket. It implements verify.Directory
 // and is safe for concurrent use.
 type Registry struct {
-	options Options
-	bucket  jetstream.KeyValue
-	master  Master
-	watcher jetstream.KeyWatcher
-	stop    sync.Once
-	closing chan struct{}
-	ended   chan struct{}
+	options  Options
+	nc       *nats.Conn
+	bucket   jetstream.KeyValue
+	masters  Masters
+	instance string
+	context  context.Context
+	cancel   context.CancelFunc
+	stop     sync.Once
+	closing  chan struct{}
+	working  sync.WaitGroup
+	watch    watch
+	currency currency
+	peers    peers
+	cache    cache
 
-	mu       sync.RWMutex
-	devices  map[string]*device
-	revision uint64
-	changed  chan struct{}
-}
+	// revision is the last change that has been applied.
+	revision atomic.Uint64
 
-// device is an entry with its secrets, which are derived when first needed.
-type device struct {
-	entry     Entry
-	revision  uint64
-	enrolment []byte
-	verified  atomic.Pointer[verify.Device]
-	password  atomic.Pointer[string]
+	mu      sync.RWMutex
+	members map[string]*member
+	changed chan struct{}
 }
 
 // Open loads the bucket and watches it. It returns when all that the bucket
 // holds has been taken in.
-func Open(ctx context.Context, bucket jetstream.KeyValue, master Master, o Options) (*Registry, error) {
+func Open(ctx context.Context, nc *nats.Conn, bucket jetstream.KeyValue, masters Masters, o Options) (*Registry, error) {
 	r := &Registry{
-		options: o, bucket: bucket, master: master,
-		closing: make(chan struct{}),
-		ended:   make(chan struct{}),
-		devices: make(map[string]*device),
-		changed: make(chan struct{}),
+		options: o, nc: nc, bucket: bucket, masters: masters, instance: nuid.Next(),
+		closing:  make(chan struct{}),
+		watch:    watch{again: make(chan struct{}, 1), loaded: make(chan struct{})},
+		members:  make(map[string]*member),
+		changed:  make(chan struct{}),
+		currency: currency{origin: o.Now(), wake: make(chan struct{}, 1)},
+		peers:    peers{known: make(map[string]peer), changed: make(chan struct{}), met: make(chan struct{})},
 	}
-	// The watch outlives ctx, which bounds only the first load.
-	watcher, err := bucket.WatchAll(context.WithoutCancel(ctx))
-	if err != nil {
-		return nil, fmt.Errorf("watching the registry: %w", err)
+	r.context, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := r.open(ctx); err != nil {
+		return nil, errors.Join(err, r.Close())
 	}
-	r.watcher = watcher
-	loaded := make(chan struct{})
-	go r.follow(loaded)
-	select {
-	case <-loaded:
-		return r, nil
-	case <-r.ended:
-		return nil, fmt.Errorf("loading the registry: %w", r.Err())
-	case <-ctx.Done():
-		return nil, errors.Join(fmt.Errorf("loading the registry: %w", ctx.Err()), r.Close())
-	}
+	return r, nil
 }
 
-// Close stops watching. Further calls do nothing.
+func (r *Registry) open(ctx context.Context) error {
+	if err := r.proveMasters(ctx); err != nil {
+		return err
+	}
+	// What was the last change before the watch began is applied when the watch
+	// has caught up, even if its message is gone.
+	before, made, err := r.lastSequence(ctx)
+	if err != nil {
+		return err
+	}
+	r.currency.made = made
+	if err := r.startWatching(); err != nil {
+		return err
+	}
+	select {
+	case <-r.watch.loaded:
+	case <-ctx.Done():
+		return fmt.Errorf("loading the registry: %w", ctx.Err())
+	}
+	r.applied(before)
+	if err := r.meet(ctx); err != nil {
+		return fmt.Errorf("listening to the other replicas: %w", err)
+	}
+	if !r.round() {
+		return errors.New("loading the registry: the bucket does not answer")
+	}
+	r.working.Add(1)
+	go r.keepCurrent()
+	return nil
+}
+
+// lastSequence asks for the bucket's last change, and when the bucket was made.
+func (r *Registry) lastSequence(ctx context.Context) (uint64, time.Time, error) {
+	status, err := r.bucket.Status(ctx)
+	if err != nil {
+		return 0, time.Time{}, fmt.Errorf("looking at the registry's bucket: %w", err)
+	}
+	full, ok := status.(*jetstream.KeyValueBucketStatus)
+	if !ok {
+		return 0, time.Time{}, errors.New("looking at the registry's bucket: it is no stream")
+	}
+	info := full.StreamInfo()
+	return info.State.LastSeq, info.Created, nil
+}
+
+// Close stops watching, and tells the other replicas. Further calls do nothing.
 func (r *Registry) Close() error {
-	var err error
 	r.stop.Do(func() {
 		close(r.closing)
-		if r.Err() == nil {
-			err = r.watcher.Stop()
-		}
-		<-r.ended
+		r.cancel()
+		r.working.Wait()
+		// Whoever is told that this replica has left waits for it no more.
+		r.currency.since.Store(0)
+		r.leave()
 	})
-	return err
+	return nil
 }
 
-// Err returns ErrNotWatched once changes no longer reach this replica, or nil.
+// Err returns ErrBehind while this replica does not know whether it has all
+// changes, or nil.
 func (r *Registry) Err() error {
-	select {
-	case <-r.ended:
-		return ErrNotWatched
-	default:
-		return nil
+	if !r.Leased(r.options.Now()) {
+		return ErrBehind
 	}
+	return nil
 }
 
-// follow takes in every change; a nil marks the end of what was there before.
-func (r *Registry) follow(loaded chan<- struct{}) {
-	defer close(r.ended)
-	for update := range r.watcher.Updates() {
-		if update == nil {
-			close(loaded)
-			continue
-		}
-		r.apply(update)
+// tell says that an entry has changed after the first load.
+func (r *Registry) tell(id string) {
+	if r.options.Changed != nil && id != keyProofs {
+		r.options.Changed(id)
 	}
-	select {
-	case <-r.closing:
-	default:
-		r.options.Log.Error().Err(ErrNotWatched).Msg("the registry is out of date from now on")
-	}
+	// The others wait to hear that this replica has applied it.
+	r.wakeUp()
 }
 
 func (r *Registry) apply(update jetstream.KeyValueEntry) {
-	var d *device
-	if update.Operation() == jetstream.KeyValuePut {
-		var err error
-		if d, err = parse(update); err != nil {
+	id := update.Key()
+	var m *member
+	if update.Operation() == jetstream.KeyValuePut && id != keyProofs {
+		e, err := parseEntry(id, update.Value())
+		if err == nil {
+			m, err = r.memberOf(&e)
+		}
+		if err != nil {
 			// One bad entry disables its device and nothing else.
-			r.options.Log.Error().Err(err).Str("device", update.Key()).Msg("registry entry cannot be used; the device is disabled until it is mended")
+			r.options.Log.Error().Err(err).Str("device", id).Msg("registry entry cannot be used; the device is disabled until it is mended")
 		}
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if d == nil {
-		delete(r.devices, update.Key())
+	if m == nil {
+		delete(r.members, id)
 	} else {
-		r.devices[update.Key()] = d
+		r.members[m.id] = m
 	}
-	r.revision = update.Revision()
+	r.mu.Unlock()
+	r.applied(update.Revision())
+}
+
+// applied notes how far this replica is, and wakes those who wait for that.
+func (r *Registry) applied(revision uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.revision.Store(max(r.revision.Load(), revision))
 	close(r.changed)
 	r.changed = make(chan struct{})
 }
 
-// parse reads an entry. Its errors quote nothing of it.
-func parse(update jetstream.KeyValueEntry) (*device, error) {
-	var e Entry
-	if json.Unmarshal(update.Value(), &e) != nil {
-		return nil, errors.New("not JSON of an entry's form")
-	}
-	key := update.Key()
-	enrolment, err := hex.DecodeString(e.Enrolment)
-	switch {
-	case err != nil || len(enrolment) != 16:
-		return nil, errors.New("enrolment is not 32 hexadecimal digits")
-	case e.DeviceID != key || !reading.ValidID(key):
-		return nil, errors.New("device_id is not the entry's key")
-	case !reading.ValidID(e.PatientID):
-		return nil, errors.New("patient_id is not an id")
-	case e.Generation == 0:
-		return nil, errors.New("generation is 0; it counts from 1")
-	}
-	return &device{entry: e, revision: update.Revision(), enrolment: enrolment}, nil
-}
-
 // Device implements verify.Directory.
 func (r *Registry) Device(id string) (*verify.Device, bool) {
-	d := r.find(id)
-	if d == nil {
+	m := r.find(id)
+	if m == nil || m.gateway {
 		return nil, false
 	}
-	if v := d.verified.Load(); v != nil {
+	if v := m.verified.Load(); v != nil {
 		return v, true
 	}
-	v := &verify.Device{
-		ID: d.entry.DeviceID, Patient: d.entry.PatientID,
-		Keys: []verify.Key{{
-			Generation: d.entry.Generation,
-			Secret:     r.master.derive(forSigning, d.entry.DeviceID, d.enrolment, d.entry.Generation),
-		}},
+	v := &verify.Device{ID: m.id, Patient: m.patient, Revoked: m.revoked, Keys: r.signing(m)}
+	// Sessions keep MAC states by the pointer, so there should be only one.
+	if !m.verified.CompareAndSwap(nil, v) {
+		if other := m.verified.Load(); other != nil {
+			return other, true
+		}
+		return v, true
 	}
-	// Sessions keep MAC states by the pointer, so there must be only one.
-	if !d.verified.CompareAndSwap(nil, v) {
-		v = d.verified.Load()
-	}
+	r.cache.add(m)
 	return v, true
 }
 
-func (r *Registry) find(id string) *device {
+func (r *Registry) find(id string) *member {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.devices[id]
+	return r.members[id]
 }
 
-// Authenticate says whether a password is the device's, in a time that does
-// not depend on how much of it is right.
-func (r *Registry) Authenticate(id, password string) bool {
-	d := r.find(id)
-	if d == nil {
-		return false
+// Identity is somebody who may connect.
+type Identity struct {
+	ID   string
+	Kind Kind
+}
+
+// Authenticate says whether a password is that of an active device or gateway,
+// in a time that does not depend on how much of it is right.
+func (r *Registry) Authenticate(id, password string) (Identity, bool) {
+	m := r.find(id)
+	if m == nil || m.revoked {
+		return Identity{}, false
 	}
-	return subtle.ConstantTimeCompare([]byte(r.password(d)), []byte(password)) == 1
-}
-
-func (r *Registry) password(d *device) string {
-	if p := d.password.Load(); p != nil {
-		return *p
+	right := 0
+	for _, master := range m.passwordMasters(r.options.Now()) {
+		right |= subtle.ConstantTimeCompare([]byte(r.password(m, master)), []byte(password))
 	}
-	p := hex.EncodeToString(r.master.derive(forPassword, d.entry.DeviceID, d.enrolment, 0))
-	d.password.Store(&p)
-	return p
+	if right != 1 {
+		return Identity{}, false
+	}
+	return Identity{m.id, m.kind()}, true
 }
 
-// Size is how many devices are enrolled, and Revision the last change that
-// this replica has applied.
-func (r *Registry) Size() (devices int, revision uint64) {
+// Known returns an active device or gateway that has proved itself otherwise.
+func (r *Registry) Known(id string) (Identity, bool) {
+	m := r.find(id)
+	if m == nil || m.revoked {
+		return Identity{}, false
+	}
+	return Identity{m.id, m.kind()}, true
+}
+
+// Carries says whether a gateway may bring readings of a device now.
+func (r *Registry) Carries(gateway, device string) bool {
+	m := r.find(gateway)
+	return m != nil && !m.revoked && m.gateway && m.rest.carried.has(device)
+}
+
+// Size is how many devices and gateways are enrolled.
+func (r *Registry) Size() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return len(r.devices), r.revision
+	return len(r.members)
 }
 
-// Show returns a device's entry.
-func (r *Registry) Show(id string) (Entry, error) {
-	d := r.find(id)
-	if d == nil {
-		return Entry{}, fmt.Errorf("device %q: %w", id, ErrUnknown)
-	}
-	return d.entry, nil
-}
+// Revision is the last change that this replica has applied.
+func (r *Registry) Revision() uint64 { return r.revision.Load() }
 
-// List returns at most limit entries in the order of their ids, beginning
-// behind after.
-func (r *Registry) List(after string, limit int) []Entry {
-	behind := r.behind(after)
-	// Sorting many devices takes long enough for the lock to hold up readings.
-	slices.SortFunc(behind, func(a, b *device) int { return strings.Compare(a.entry.DeviceID, b.entry.DeviceID) })
-	entries := make([]Entry, min(limit, len(behind)))
-	for i := range entries {
-		entries[i] = behind[i].entry
-	}
-	return entries
-}
-
-func (r *Registry) behind(after string) []*device {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	found := make([]*device, 0, len(r.devices))
-	for id, d := range r.devices {
-		if id > after {
-			found = append(found, d)
+// await returns once this replica has applied a revision of the bucket.
+func (r *Registry) await(ctx context.Context, revision uint64) error {
+	for {
+		r.mu.RLock()
+		reached, changed := r.Revision() >= revision, r.changed
+		r.mu.RUnlock()
+		if reached {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("the change is stored, but this replica has not seen it yet: %w", ctx.Err())
 		}
 	}
-	return found
 }
 
-// Credentials returns what a device needs to know, secrets included.
-func (r *Registry) Credentials(id string) (Credentials, error) {
-	d := r.find(id)
-	if d == nil {
-		return Credentials{}, fmt.Errorf("device %q: %w", id, ErrUnknown)
+// ids returns the ids of a kind behind one, sorted, at most limit.
+func (r *Registry) ids(kind Kind, after string, limit int) []string {
+	r.mu.RLock()
+	all := make([]string, 0, len(r.members))
+	for id, m := range r.members {
+		if id > after && m.kind() == kind {
+			all = append(all, id)
+		}
 	}
-	v, _ := r.Device(id)
-	if v == nil {
-		return Credentials{}, fmt.Errorf("device %q: %w", id, ErrUnknown)
-	}
-	return Credentials{
-		DeviceID: id, PatientID: v.Patient, Topic: r.options.Topic(id),
-		Username: id, Password: r.password(d), Key: hex.EncodeToString(v.Keys[0].Secret),
-	}, nil
+	r.mu.RUnlock()
+	slices.Sort(all)
+	return all[:min(limit, len(all))]
 }

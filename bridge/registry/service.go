@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,42 +17,74 @@ const (
 	// other way into the bucket: whoever may ask JetStream can have its answer
 	// delivered to any subject of the account.
 	subjects = "gate.registry"
-	// changeDeadline bounds one change.
+	// changeDeadline bounds one change, its spreading included.
 	changeDeadline = 10 * time.Second
 	// page is how many entries one answer of list holds.
 	page = 500
 )
 
-// request is what an operator asks.
+// request is what an operator asks. Which members matter depends on the verb.
 type request struct {
-	DeviceID  string `json:"device_id,omitempty"`
-	PatientID string `json:"patient_id,omitempty"`
-	After     string `json:"after,omitempty"`
+	Kind     Kind              `json:"kind"`
+	ID       string            `json:"id,omitempty"`
+	Patient  string            `json:"patient_id,omitempty"`
+	Ward     string            `json:"ward,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Key      []byte            `json:"key,omitempty"`
+	Carries  []string          `json:"carries,omitempty"`
+	Prefixes []string          `json:"prefixes,omitempty"`
+	// Overlap is in nanoseconds.
+	Overlap time.Duration `json:"overlap,omitempty"`
+	After   string        `json:"after,omitempty"`
+	By      string        `json:"by,omitempty"`
+}
+
+// Result is the answer to a change.
+type Result struct {
+	Entry Entry `json:"entry"`
+	// Credentials are set where the change made new ones.
+	Credentials *Credentials `json:"credentials,omitempty"`
+	// Behind names live replicas that have not applied the change in time.
+	Behind []string `json:"behind,omitempty"`
+	// Unchanged is true where there was nothing to do.
+	Unchanged bool `json:"unchanged,omitempty"`
 }
 
 // Change is what has been changed, for the audit.
 type Change struct {
-	Verb      string    `json:"verb"`
-	DeviceID  string    `json:"device_id"`
-	PatientID string    `json:"patient_id,omitempty"`
-	Time      time.Time `json:"time"`
+	Verb    string    `json:"verb"`
+	Kind    Kind      `json:"kind"`
+	ID      string    `json:"id"`
+	Patient string    `json:"patient_id,omitempty"`
+	By      string    `json:"by,omitempty"`
+	Time    time.Time `json:"time"`
 }
+
+// SigningKey is one generation of a device's signing key.
+type SigningKey struct {
+	// Generation counts a device's keys from 1.
+	Generation uint32 `json:"generation"`
+	// Key is the HMAC-SHA256 key in hexadecimal.
+	Key string `json:"key"`
+	// Until is when the key ends or ended; zero is never.
+	Until time.Time `json:"until,omitzero"`
+}
+
+type verb func(context.Context, request) (any, error)
 
 // Serve answers operators on NATS until the returned service is stopped; of
 // several replicas one answers. audit is told of every change.
-func Serve(nc *nats.Conn, r *Registry, version string, audit func(Change)) (micro.Service, error) {
-	service, err := micro.AddService(nc, micro.Config{
+func Serve(r *Registry, version string, audit func(Change)) (micro.Service, error) {
+	service, err := micro.AddService(r.nc, micro.Config{
 		Name: "pulsegate-registry", Version: version, Description: "Pulsegate's registry of devices",
 	})
 	if err != nil {
 		return nil, fmt.Errorf("serving the registry: %w", err)
 	}
-	s := &server{nc: nc, registry: r, audit: audit}
+	s := &server{registry: r, audit: audit}
 	group := service.AddGroup(subjects)
-	for verb, handle := range map[string]func(context.Context, request) (any, error){
-		"add": s.add, "remove": s.remove, "show": s.show, "list": s.list, "credentials": s.credentials,
-	} {
-		if err := group.AddEndpoint(verb, micro.HandlerFunc(s.answer(handle))); err != nil {
+	for name, handle := range s.verbs() {
+		if err := group.AddEndpoint(name, micro.HandlerFunc(s.answer(handle))); err != nil {
 			return nil, errors.Join(fmt.Errorf("serving the registry: %w", err), service.Stop())
 		}
 	}
@@ -59,30 +92,122 @@ func Serve(nc *nats.Conn, r *Registry, version string, audit func(Change)) (micr
 }
 
 type server struct {
-	nc       *nats.Conn
 	registry *Registry
 	audit    func(Change)
 }
 
-func (s *server) answer(handle func(context.Context, request) (any, error)) func(micro.Request) {
+func (s *server) verbs() map[string]verb {
+	r := s.registry
+	return map[string]verb{
+		"add": s.changing("add", func(ctx context.Context, q request) (Applied, error) {
+			return r.Add(ctx, New{q.Kind, q.ID, q.Patient, q.Ward, q.Labels, q.Key, q.Carries, q.Prefixes, q.By})
+		}),
+		"assign": s.changing("assign", func(ctx context.Context, q request) (Applied, error) {
+			return r.Assign(ctx, q.ID, q.Patient, q.By)
+		}),
+		"rotate": s.changing("rotate", func(ctx context.Context, q request) (Applied, error) {
+			return r.Rotate(ctx, q.ID, q.Overlap, q.By)
+		}),
+		"revoke": s.changing("revoke", func(ctx context.Context, q request) (Applied, error) {
+			return r.Revoke(ctx, q.Kind, q.ID, q.By)
+		}),
+		"restore": s.changing("restore", func(ctx context.Context, q request) (Applied, error) {
+			return r.Restore(ctx, q.Kind, q.ID, q.By)
+		}),
+		"carry": s.changing("carry", func(ctx context.Context, q request) (Applied, error) {
+			return r.Carry(ctx, q.ID, q.Carries, q.Prefixes, q.By)
+		}),
+		"remove": s.changing("remove", func(ctx context.Context, q request) (Applied, error) {
+			return r.Remove(ctx, q.Kind, q.ID)
+		}),
+		"show":        func(ctx context.Context, q request) (any, error) { return r.Show(ctx, q.Kind, q.ID) },
+		"list":        func(ctx context.Context, q request) (any, error) { return s.list(ctx, q) },
+		"credentials": func(ctx context.Context, q request) (any, error) { return r.credentialsNow(ctx, q.ID) },
+		"keys":        func(ctx context.Context, q request) (any, error) { return s.keys(ctx, q.ID) },
+	}
+}
+
+// keys returns those signing keys that this replica can use, of the entry as the
+// bucket has it now.
+func (s *server) keys(ctx context.Context, id string) ([]SigningKey, error) {
+	e, _, err := s.registry.read(ctx, KindDevice, id)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.registry.memberOf(&e)
+	if err != nil {
+		return nil, fmt.Errorf("device %s: %w", id, err)
+	}
+	keys := []SigningKey{}
+	for _, k := range s.registry.signing(m) {
+		keys = append(keys, SigningKey{k.Generation, hex.EncodeToString(k.Secret), k.Until})
+	}
+	return keys, nil
+}
+
+// list answers with as many entries as NATS carries in one message: what does
+// not fit is asked for with the next page.
+func (s *server) list(ctx context.Context, q request) ([]Entry, error) {
+	entries, err := s.registry.List(ctx, q.Kind, q.After, page)
+	for err == nil && len(entries) > 1 {
+		data, err := json.Marshal(entries)
+		if err != nil || int64(len(data)) <= s.registry.nc.MaxPayload() {
+			return entries, err
+		}
+		entries = entries[:len(entries)/2]
+	}
+	return entries, err
+}
+
+// changing wraps a change: it is audited, and answered with new credentials
+// where it made some.
+func (s *server) changing(name string, apply func(context.Context, request) (Applied, error)) verb {
+	return func(ctx context.Context, q request) (any, error) {
+		applied, err := apply(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		if !applied.Unchanged {
+			s.audit(Change{name, applied.Entry.Kind, q.ID, applied.Entry.Patient(), q.By, s.registry.options.Now().UTC()})
+		}
+		result := Result{Entry: applied.Entry, Behind: applied.Behind, Unchanged: applied.Unchanged}
+		if name == "add" || name == "rotate" {
+			credentials, err := s.registry.credentialsOf(applied.Entry)
+			if err != nil {
+				return nil, err
+			}
+			result.Credentials = &credentials
+		}
+		return result, nil
+	}
+}
+
+func (s *server) answer(handle verb) func(micro.Request) {
 	return func(m micro.Request) {
 		// A change waits for the watch, so requests must not wait for each other.
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), changeDeadline)
 			defer cancel()
-			reply := s.reply(ctx, m.Data(), handle)
+			reply := reply(ctx, m.Data(), handle)
 			reply.Subject = m.Reply()
 			// The answer does not go through m, which belongs to the service again
 			// once its handler has returned.
-			_ = s.nc.PublishMsg(reply)
+			if err := s.registry.nc.PublishMsg(reply); err != nil {
+				refused := refusal(codeInternal, "the answer cannot be sent: "+err.Error())
+				refused.Subject = reply.Subject
+				_ = s.registry.nc.PublishMsg(refused)
+			}
 		}()
 	}
 }
 
-func (s *server) reply(ctx context.Context, data []byte, handle func(context.Context, request) (any, error)) *nats.Msg {
+func reply(ctx context.Context, data []byte, handle verb) *nats.Msg {
 	var q request
 	if err := json.Unmarshal(data, &q); err != nil {
-		return refusal(codeInvalid, "the request is not JSON")
+		return refusal(codeInvalid, "the request is not JSON of a request's form")
+	}
+	if !isText(q.By) {
+		return refusal(codeInvalid, "the name of who asks must be printable and not long")
 	}
 	result, err := handle(ctx, q)
 	if err != nil {
@@ -98,37 +223,14 @@ func refusal(code, text string) *nats.Msg {
 	return &nats.Msg{Header: nats.Header{micro.ErrorCodeHeader: {code}, micro.ErrorHeader: {text}}}
 }
 
-func (s *server) add(ctx context.Context, q request) (any, error) {
-	c, err := s.registry.Add(ctx, q.DeviceID, q.PatientID)
-	if err == nil {
-		s.audit(Change{Verb: "add", DeviceID: q.DeviceID, PatientID: q.PatientID, Time: s.registry.options.Now().UTC()})
-	}
-	return c, err
-}
-
-func (s *server) remove(ctx context.Context, q request) (any, error) {
-	err := s.registry.Remove(ctx, q.DeviceID)
-	if err == nil {
-		s.audit(Change{Verb: "remove", DeviceID: q.DeviceID, Time: s.registry.options.Now().UTC()})
-	}
-	return struct{}{}, err
-}
-
-func (s *server) show(_ context.Context, q request) (any, error) { return s.registry.Show(q.DeviceID) }
-
-func (s *server) list(_ context.Context, q request) (any, error) {
-	return s.registry.List(q.After, page), nil
-}
-
-func (s *server) credentials(_ context.Context, q request) (any, error) {
-	return s.registry.Credentials(q.DeviceID)
-}
-
-// Codes of errors on the wire, those of HTTP.
+// Codes of errors on the wire, those of HTTP where one fits.
 const (
 	codeInvalid  = "400"
+	codeBadID    = "422"
+	codeKey      = "424"
 	codeUnknown  = "404"
-	codeConflict = "409"
+	codeExists   = "409"
+	codeConflict = "412"
 	codeInternal = "500"
 )
 
@@ -137,8 +239,14 @@ func codeOf(err error) string {
 	case errors.Is(err, ErrUnknown):
 		return codeUnknown
 	case errors.Is(err, ErrExists):
+		return codeExists
+	case errors.Is(err, ErrConflict):
 		return codeConflict
 	case errors.Is(err, ErrBadID):
+		return codeBadID
+	case errors.Is(err, ErrKey):
+		return codeKey
+	case errors.Is(err, ErrInvalid):
 		return codeInvalid
 	}
 	return codeInternal

@@ -7,6 +7,7 @@
 package verify
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -154,12 +155,13 @@ func (s *Session) Check(topic string, payload []byte) Verdict {
 		v.AboutTopic = true
 		return v.refuse(Malformed, "the topic is not "+s.config.Topic)
 	}
+	// Known before the form is checked, so that a refusal names it.
+	v.Device, ok = s.directory.Device(id)
 	envelope, err := reading.Split(payload)
 	if err != nil {
 		return v.refuse(Malformed, detail(err))
 	}
 	v.Identity = envelope.Signature
-	v.Device, ok = s.directory.Device(id)
 	switch {
 	case !ok:
 		return v.refuse(UnknownDevice, "no such device is enrolled")
@@ -201,31 +203,37 @@ func (s *Session) brings(device string) bool {
 // it is now: whoever waits before it publishes must ask again. Its age is left
 // alone; it was fresh when it came. It is safe for concurrent use.
 func (s *Session) Recheck(v Verdict) Verdict {
-	id := v.Device.ID
-	now, known := s.now(), false
-	if v.Device, known = s.directory.Device(id); !known {
-		return v.refuse(UnknownDevice, "the device has been removed meanwhile")
-	}
+	then := v.Device
+	now, known := s.directory.Device(then.ID)
 	switch {
-	case v.Device.Revoked:
+	case !known:
+		return v.refuse(UnknownDevice, "the device has been removed meanwhile")
+	case now.Revoked:
 		return v.refuse(RevokedDevice, "the device has been revoked meanwhile")
-	case !v.Device.signs(v.Generation, now):
+	case !now.has(then.key(v.Generation), s.now()):
 		return v.refuse(BadSignature, "the key is no longer in force")
-	case !s.brings(id):
+	case !s.brings(then.ID):
 		return v.refuse(WrongDevice, "the connection no longer carries the device")
-	case v.Reading.PatientID != v.Device.Patient:
+	case v.Reading.PatientID != now.Patient:
 		return v.refuse(WrongPatient, "the device has been assigned to another patient meanwhile")
 	}
 	return v
 }
 
-func (d *Device) signs(generation uint32, now time.Time) bool {
+func (d *Device) key(generation uint32) Key {
 	for _, k := range d.Keys {
-		if k.Generation == generation && k.inForce(now) {
-			return true
+		if k.Generation == generation {
+			return k
 		}
 	}
-	return false
+	return Key{}
+}
+
+// has says whether a key is the device's and in force. Generations alone do not
+// tell: a device that was removed and added again counts from 1 anew.
+func (d *Device) has(key Key, now time.Time) bool {
+	own := d.key(key.Generation)
+	return len(own.Secret) > 0 && bytes.Equal(own.Secret, key.Secret) && own.inForce(now)
 }
 
 // authenticate tries the device's keys, the newest first, and returns the

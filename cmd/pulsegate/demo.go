@@ -43,12 +43,17 @@ an attack sent nothing or met an outcome that it did not declare.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Replay = append(o.Replay, args...)
 			o.Out, o.Width, o.Log = cmd.OutOrStdout(), terminalWidth(cmd.OutOrStdout()), quietLog(cmd.ErrOrStderr())
+			out, err := openReport(reportFile)
+			if err != nil {
+				return err
+			}
+			defer out.Close()
 			fmt.Fprintln(o.Out, "Pulsegate demo: starting the gate with its MQTT broker and NATS JetStream.")
 			report, err := demo.Run(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
-			return finish(cmd.OutOrStdout(), report, reportFile)
+			return finish(cmd.OutOrStdout(), report, out)
 		},
 	}
 	f := cmd.Flags()
@@ -83,18 +88,29 @@ func terminalWidth(w io.Writer) func() int {
 	}
 }
 
-func finish(out io.Writer, report demo.Report, file string) error {
+// openReport opens the file for the report, before the demo runs and not after.
+// Without a name the report goes nowhere.
+func openReport(name string) (io.WriteCloser, error) {
+	if name == "" {
+		name = os.DevNull
+	}
+	file, err := os.Create(name)
+	if err != nil {
+		return nil, fmt.Errorf("--report: %w", err)
+	}
+	return file, nil
+}
+
+func finish(out io.Writer, report demo.Report, file io.Writer) error {
 	if err := report.Print(out); err != nil {
 		return err
 	}
-	if file != "" {
-		text, err := json.MarshalIndent(report, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
-			return fmt.Errorf("--report: %w", err)
-		}
+	text, err := json.MarshalIndent(report, "", "  ")
+	if err != nil {
+		return err
+	}
+	if _, err := file.Write(append(text, '\n')); err != nil {
+		return fmt.Errorf("--report: %w", err)
 	}
 	if failures := report.Failures(); len(failures) > 0 {
 		return errors.New(strings.Join(failures, "; "))

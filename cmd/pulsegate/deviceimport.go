@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -16,182 +13,137 @@ import (
 
 func newDeviceImport() *cobra.Command {
 	var out string
+	var dryRun bool
 	cmd := &cobra.Command{
-		Use:   "import FILE [--out FILE]",
-		Short: "Enrol the devices of a CSV file and print their credentials",
-		Long: `Enrol the devices of a CSV file whose first line is device_id,patient_id; - is the
-standard input. A device that is enrolled already for the same patient is kept as it
-is, so a file may be imported again. If any line is wrong, or names a device that is
-enrolled for another patient, nothing is enrolled.
+		Use:   "import FILE [--out FILE] [--dry-run]",
+		Short: "Enrol the devices of a CSV or JSON lines file and print their credentials",
+		Long: `Enrol the devices of a file; - is the standard input. The file is CSV whose first line
+names the columns, or has one JSON object a line, told by the ending (.csv, .jsonl) or
+else by the content. Columns and members are
+  device_id    required
+  patient_id   required
+  ward
+  key          the device's own signing key, 16 to 128 bytes in hexadecimal or base64;
+               without it the service makes one
+  labels       name=value;name=value in CSV, an object of strings in JSON
+  state        active or revoked; active without it
+
+All lines are checked, and compared with the registry, before anything is changed: if
+any is wrong, or names a device that is enrolled for another patient or with another
+key, nothing is enrolled. A device that is enrolled already for the same patient is
+kept as it is, so a file may be imported again, as after an interruption; only a
+revocation that the file has is made up for.
 
 The credentials of all devices of the file are printed in its order, one JSON object
-a line as "pulsegate device add --json" prints them, or written with --out.`,
-		Example: `  pulsegate device import devices.csv --out credentials.jsonl
-  pulsegate device import - --out credentials.jsonl < devices.csv`,
-		Args: exactlyOne("a CSV file"),
+a line as "pulsegate device add --json" prints them, or written with --out. With
+--dry-run nothing is changed and nothing but a summary is printed.`,
+		Example: `  pulsegate device import devices.csv --dry-run
+  pulsegate device import devices.csv --out credentials.jsonl
+  pulsegate device import - --out credentials.jsonl < devices.jsonl
+
+  device_id,patient_id,ward,key,labels
+  w-0001,p-0001,3A,000102030405060708090a0b0c0d0e0f,model=x2;batch=7`,
+		Args: exactlyOne("a CSV or JSON lines file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			rows, err := readDeviceFile(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			return importDevices(cmd, rows, out)
+			return ask(cmd, func(ctx context.Context, c *registry.Client) error {
+				i := &importing{cmd: cmd, client: c, rows: rows}
+				if err := i.compare(ctx); err != nil {
+					return err
+				}
+				if dryRun {
+					_, err := fmt.Fprintf(cmd.ErrOrStderr(), "dry run, nothing was changed; devices: %d to enrol, %d enrolled already\n", len(rows)-len(i.enrolled), len(i.enrolled))
+					return err
+				}
+				return i.run(out)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "write the credentials to `FILE`, with mode 0600")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check everything and change nothing")
 	return cmd
-}
-
-func readDeviceFile(cmd *cobra.Command, name string) ([]deviceRow, error) {
-	if name == "-" {
-		return readDevices("standard input", cmd.InOrStdin())
-	}
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return readDevices(name, file)
-}
-
-func importDevices(cmd *cobra.Command, rows []deviceRow, out string) error {
-	nc, err := connect(cmd, operator)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	i := &importing{ctx: cmd.Context(), client: registry.NewClient(nc)}
-	missing, err := i.compare(rows)
-	if err != nil {
-		return err
-	}
-	// Opened before anything changes: a file that cannot be written should cost no enrolment.
-	sink, err := openSink(out, cmd.OutOrStdout())
-	if err != nil {
-		return err
-	}
-	all, err := i.enrol(rows, missing)
-	if err != nil {
-		sink.discard()
-		return err
-	}
-	if err := sink.finish(all); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(cmd.ErrOrStderr(), "devices: %d enrolled, %d were enrolled already\n", len(missing), len(rows)-len(missing))
-	return err
 }
 
 // importing is one import under way.
 type importing struct {
-	ctx    context.Context
+	cmd    *cobra.Command
 	client *registry.Client
+	rows   []deviceRow
+	// enrolled are those devices of the file that are enrolled already.
+	enrolled map[string]registry.Entry
+
+	mu     sync.Mutex
+	added  int
+	behind []string
 }
 
-// compare returns the ids of those rows that are not enrolled, or what
-// contradicts.
-func (i *importing) compare(rows []deviceRow) (missing map[string]bool, err error) {
-	ctx, cancel := context.WithTimeout(i.ctx, askLimit)
-	defer cancel()
-	entries, err := i.client.List(ctx)
+func (i *importing) run(out string) error {
+	// Opened before anything changes: a file that cannot be written should cost no enrolment.
+	sink, err := openSink(out, i.cmd.OutOrStdout())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	enrolled := make(map[string]string, len(entries))
-	for _, e := range entries {
-		enrolled[e.DeviceID] = e.PatientID
-	}
-	missing = map[string]bool{}
-	var wrong problems
-	for _, row := range rows {
-		switch patient, ok := enrolled[row.device]; {
-		case !ok:
-			missing[row.device] = true
-		case patient != row.patient:
-			wrong.add(row.place, "%v", otherPatient(row, patient))
+	all := make([]registry.Credentials, len(i.rows))
+	err = forAll(i.cmd, "enrolling", len(all), func(ctx context.Context, n int) (err error) {
+		if all[n], err = i.one(ctx, i.rows[n]); err != nil {
+			return fmt.Errorf("%s: %w", i.rows[n].place, err)
 		}
+		return nil
+	})
+	if err != nil {
+		sink.discard()
+		return fmt.Errorf("%w; %d devices have been enrolled, and importing the file again goes on from there", err, i.added)
 	}
-	return missing, wrong.err()
+	if err := writeAll(sink, all); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(i.cmd.ErrOrStderr(), "devices: %d enrolled, %d were enrolled already\n", i.added, len(i.rows)-i.added)
+	return errors.Join(err, notYetApplied(i.behind))
 }
 
-func otherPatient(row deviceRow, patient string) error {
-	return fmt.Errorf("device %s is enrolled for patient %s, not %s: correct the line, or remove the device first", row.device, patient, row.patient)
-}
-
-func (i *importing) enrol(rows []deviceRow, missing map[string]bool) ([]registry.Credentials, error) {
-	all := make([]registry.Credentials, 0, len(rows))
-	done := 0
-	for _, row := range rows {
-		credentials, err := i.one(row, missing[row.device])
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w; %d devices were enrolled before it, and importing the file again goes on from there", row.place, err, done)
-		}
-		if missing[row.device] {
-			done++
-		}
-		all = append(all, credentials)
+// one makes a row true and returns the device's credentials.
+func (i *importing) one(ctx context.Context, row deviceRow) (registry.Credentials, error) {
+	credentials, err := i.enrol(ctx, row)
+	if err != nil || row.State != registry.Revoked || i.enrolled[row.DeviceID].State == registry.Revoked {
+		return credentials, err
 	}
-	return all, nil
+	result, err := i.client.Revoke(ctx, registry.KindDevice, row.DeviceID)
+	i.note(result, 0)
+	return credentials, err
 }
 
-func (i *importing) one(row deviceRow, missing bool) (registry.Credentials, error) {
-	ctx, cancel := context.WithTimeout(i.ctx, askLimit)
-	defer cancel()
-	if missing {
-		credentials, err := i.client.Add(ctx, row.device, row.patient)
+func (i *importing) enrol(ctx context.Context, row deviceRow) (registry.Credentials, error) {
+	if _, ok := i.enrolled[row.DeviceID]; !ok {
+		result, err := i.client.Add(ctx, registry.New{
+			Kind: registry.KindDevice, ID: row.DeviceID, Patient: row.PatientID, Ward: row.Ward, Labels: row.Labels, Key: row.key,
+		})
+		if err == nil {
+			i.note(result, 1)
+			return *result.Credentials, nil
+		}
 		if !errors.Is(err, registry.ErrExists) {
-			return credentials, err
+			return registry.Credentials{}, err
 		}
-		// Somebody else enrolled it since; for the same patient that is as good.
+		// Somebody else enrolled it since; the same device is as good.
+		if err := i.sameKey(ctx, row); err != nil {
+			return registry.Credentials{}, err
+		}
 	}
-	credentials, err := i.client.Credentials(ctx, row.device)
-	if err == nil && credentials.PatientID != row.patient {
+	credentials, err := i.client.Credentials(ctx, row.DeviceID)
+	if err == nil && credentials.PatientID != row.PatientID {
 		err = otherPatient(row, credentials.PatientID)
 	}
 	return credentials, err
 }
 
-// sink is where the credentials go: a stream, or a file that appears only when
-// it is whole.
-type sink struct {
-	w    io.Writer
-	file *os.File // nil for a stream
-	name string
-}
-
-func openSink(name string, stream io.Writer) (*sink, error) {
-	if name == "" {
-		return &sink{w: stream}, nil
+func (i *importing) note(r registry.Result, added int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.added += added
+	for _, name := range r.Behind {
+		i.behind = appendNew(i.behind, name)
 	}
-	// os.CreateTemp makes it with mode 0600.
-	file, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
-	if err != nil {
-		return nil, fmt.Errorf("--out: %w", err)
-	}
-	return &sink{w: file, file: file, name: name}, nil
-}
-
-func (s *sink) discard() {
-	if s.file != nil {
-		_ = s.file.Close()
-		_ = os.Remove(s.file.Name())
-	}
-}
-
-func (s *sink) finish(all []registry.Credentials) error {
-	encoder := json.NewEncoder(s.w)
-	var err error
-	for _, credentials := range all {
-		err = errors.Join(err, encoder.Encode(credentials))
-	}
-	if s.file == nil {
-		return err
-	}
-	if err = errors.Join(err, s.file.Sync(), s.file.Close()); err == nil {
-		err = os.Rename(s.file.Name(), s.name)
-	}
-	if err != nil {
-		s.discard()
-		return fmt.Errorf("--out: %w", err)
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -30,14 +31,18 @@ only if it is. Meant for health checks where there is no other client, as in the
 container image.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			scheme := "http"
 			if address == "" {
 				c, err := loadConfig(cmd)
 				if err != nil {
 					return err
 				}
 				address = c.HTTP.Listen
+				if c.HTTP.TLS.Cert != "" {
+					scheme = "https"
+				}
 			}
-			if err := askReady(cmd.Context(), reachable(address)); err != nil {
+			if err := askReady(cmd.Context(), scheme, reachable(address)); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), "ready")
@@ -59,15 +64,19 @@ func reachable(address string) string {
 	return address
 }
 
-func askReady(ctx context.Context, address string) error {
+func askReady(ctx context.Context, scheme, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, healthLimit)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+address+"/readyz", nil)
 	if err != nil {
 		return fmt.Errorf("--http %q: give host:port", address)
 	}
 	// A proxy of the environment would answer for the service.
-	client := http.Client{Transport: &http.Transport{}}
+	client := http.Client{Transport: &http.Transport{
+		// It asks its own host by an address that no certificate names, and tells
+		// no secret.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+	}}
 	answer, err := client.Do(request)
 	if err != nil {
 		return fmt.Errorf("no Pulsegate answers at %s (%w): start it with `pulsegate serve`", address, err)

@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 //	serve DIR [FLAG...]    start the service, wait for its ready line, set
 //	                       PULSEGATE_DATA, MQTT_PORT, MQTT, NATS and HTTP
 //	stop                   interrupt it and expect that it ends cleanly
+//	natsserver DIR         start a NATS server of its own with the accounts of
+//	                       credentials in DIR, set GATE_URL and PULSEGATE_OPERATOR_URL
+//	lagging NAME           report there as a live replica that applies no change
 //	http STATUS PATH       get a page of the service
 //	reading FILE DEV PAT   write the text of a reading measured now
 //	publish CREDS PAYLOAD  publish at QoS 1 as the device of CREDS
@@ -44,6 +47,7 @@ func TestScripts(t *testing.T) {
 		},
 		Condition: condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"natsserver": startNATS, "lagging": addLagging,
 			"serve": startService, "stop": stopService, "http": getPage, "reading": writeReading, "publish": publishFile,
 		},
 	})

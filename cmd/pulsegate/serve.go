@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -60,12 +61,18 @@ func serve(ctx context.Context, c config.Config, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "pulsegate %s is ready: MQTT on %s, NATS on %s, HTTP on %s; try: pulsegate device add w-0001 --patient p-0001%s; pulsegate watch%s\n",
-		version(), b.MQTT(), b.NATS(), b.HTTP(), dataFlag(c.Data), dataFlag(c.Data))
+		version(), listening(b), b.NATS(), b.HTTP(), dataFlag(c.Data), dataFlag(c.Data))
 	<-ctx.Done()
 	log.Info().Msg("stopping")
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
 	return b.Close(stopping)
+}
+
+// listening lists where devices can connect: the plain listener by its address
+// alone, others by their URLs.
+func listening(b *bridge.Bridge) string {
+	return strings.ReplaceAll(strings.Join(b.Listeners(), " and "), "mqtt://", "")
 }
 
 // dataFlag is what another verb needs in order to find the data directory.

@@ -27,7 +27,7 @@ printed without a line end, since that would not belong to it, but for a termina
 
 --device asks the running service for the device's key. A key on the command line
 can be seen by other users of the machine; --key-file FILE, holding the 64
-hexadecimal digits, cannot.`,
+hexadecimal digits (32 to 256 for an imported key), cannot.`,
 		Example: `  printf '{"device_id":"w-0001","patient_id":"p-0001","timestamp":%s,"spo2":97,"heart_rate":72}' "$(date +%s)" |
       pulsegate sign --device w-0001 | mosquitto_pub -i w-0001 -u w-0001 -P PASSWORD -t wearables/w-0001/vitals -q 1 -s`,
 		Args: atMostOne("a file"),

@@ -18,8 +18,8 @@ const maxInput = 1 << 20
 
 func keyFlags(cmd *cobra.Command, device string) {
 	cmd.Flags().String("device", "", "`ID` of the "+device)
-	cmd.Flags().String("key", "", "signing key as 64 `hexadecimal` digits")
-	cmd.Flags().String("key-file", "", "`file` that holds the signing key as 64 hexadecimal digits")
+	cmd.Flags().String("key", "", "signing key in `hexadecimal`")
+	cmd.Flags().String("key-file", "", "`file` that holds the signing key in hexadecimal")
 }
 
 // onlyOne returns which of some flags was given, or "".
@@ -56,15 +56,19 @@ func givenKey(cmd *cobra.Command, source string) ([]byte, error) {
 }
 
 // parseKey decodes a key; an error names where it came from and never the key.
+// Base64 is not tried: a key of which a digit is missing could pass for it.
 func parseKey(digits, origin string) ([]byte, error) {
+	const wanted = "it must be 64 hexadecimal digits, or 32 to 256 for an imported key"
 	key, err := hex.DecodeString(digits)
 	switch {
 	case digits == "":
-		return nil, fmt.Errorf("%s is empty: it must be 64 hexadecimal digits", origin)
+		return nil, fmt.Errorf("%s is empty: %s", origin, wanted)
+	case errors.Is(err, hex.ErrLength):
+		return nil, fmt.Errorf("%s has an odd number of hexadecimal digits, %d: %s", origin, len(digits), wanted)
 	case err != nil:
-		return nil, fmt.Errorf("%s is not hexadecimal: it must be 64 hexadecimal digits", origin)
-	case len(key) != 32:
-		return nil, fmt.Errorf("%s has %d hexadecimal digits: it must have 64", origin, len(digits))
+		return nil, fmt.Errorf("%s is not hexadecimal: %s", origin, wanted)
+	case len(key) < 16 || len(key) > 128:
+		return nil, fmt.Errorf("%s has %d hexadecimal digits: %s", origin, len(digits), wanted)
 	}
 	return key, nil
 }

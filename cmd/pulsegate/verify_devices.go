@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
@@ -20,6 +20,8 @@ import (
 // since that has no room for an error, the error is kept.
 type devices struct {
 	topic string
+	// at is when is judged.
+	at time.Time
 	// unchecked says what cannot be compared for lack of knowledge, or "".
 	unchecked string
 	find      func(id string) (enrolled, error)
@@ -30,14 +32,16 @@ type devices struct {
 	others []diagnose.Key
 }
 
-// enrolled is a device as its source knows it. Generation 0 is an unknown one.
+// enrolled is a device as its source knows it: with all keys that are kept, the
+// newest first. Generation 0 is an unknown one.
 type enrolled struct {
 	registry.Credentials
-	generation uint32
+	revoked bool
+	keys    []verify.Key
 }
 
 // openDevices makes the source that the flags name.
-func openDevices(cmd *cobra.Command, payload []byte) (*devices, error) {
+func openDevices(cmd *cobra.Command, payload []byte, at time.Time) (*devices, error) {
 	source, err := onlyOne(cmd, "device", "key", "key-file", "credentials")
 	if err != nil {
 		return nil, err
@@ -45,7 +49,7 @@ func openDevices(cmd *cobra.Command, payload []byte) (*devices, error) {
 	if cmd.Flags().Changed("patient") && source != "key" && source != "key-file" {
 		return nil, errors.New("--patient goes with --key or --key-file; otherwise the device's patient is known")
 	}
-	d := &devices{close: func() {}}
+	d := &devices{at: at, close: func() {}}
 	d.topic, _ = cmd.Flags().GetString("topic")
 	switch source {
 	case "key", "key-file":
@@ -79,7 +83,7 @@ func (d *devices) fromKey(cmd *cobra.Command, source string, payload []byte) err
 		}
 	}
 	d.find = func(id string) (enrolled, error) {
-		return enrolled{Credentials: registry.Credentials{DeviceID: id, PatientID: patient, Key: hex.EncodeToString(key)}}, nil
+		return enrolled{Credentials: registry.Credentials{DeviceID: id, PatientID: patient}, keys: []verify.Key{{Secret: key}}}, nil
 	}
 	return nil
 }
@@ -100,11 +104,11 @@ func (d *devices) fromFile(cmd *cobra.Command) error {
 	}
 	byID := make(map[string]enrolled, len(all))
 	for _, c := range all {
-		byID[c.DeviceID] = enrolled{Credentials: c}
 		key, err := parseKey(c.Key, "the key of "+c.DeviceID)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+		byID[c.DeviceID] = enrolled{Credentials: c, keys: []verify.Key{{Secret: key}}}
 		d.others = append(d.others, diagnose.Key{Name: "the key of " + c.DeviceID, Secret: key})
 	}
 	d.find = func(id string) (enrolled, error) {
@@ -134,21 +138,37 @@ func (d *devices) fromService(cmd *cobra.Command) error {
 	if d.topic == "" {
 		d.topic = e.Topic
 	}
-	key, err := parseKey(e.Key, "the key of "+id)
-	d.others = []diagnose.Key{{Name: "the key of " + id, Secret: key}}
-	return err
+	for _, k := range e.keys {
+		d.others = append(d.others, diagnose.Key{Name: fmt.Sprintf("generation %d of the key of %s", k.Generation, id), Secret: k.Secret})
+	}
+	return nil
 }
 
 func askDevice(ctx context.Context, nc *nats.Conn, id string) (enrolled, error) {
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
-	defer cancel()
-	client := registry.NewClient(nc)
-	credentials, err := client.Credentials(ctx, id)
+	client := registry.NewClient(nc, whoami())
+	entry, err := client.Show(ctx, registry.KindDevice, id)
 	if err != nil {
 		return enrolled{}, err
 	}
-	entry, err := client.Show(ctx, id)
-	return enrolled{credentials, entry.Generation}, err
+	e := enrolled{revoked: entry.State == registry.Revoked}
+	if e.Credentials, err = client.Credentials(ctx, id); err != nil {
+		return e, err
+	}
+	keys, err := client.Keys(ctx, id)
+	if err != nil {
+		return e, err
+	}
+	for _, k := range keys {
+		secret, err := parseKey(k.Key, "the key of "+id)
+		if err != nil {
+			return e, err
+		}
+		e.keys = append(e.keys, verify.Key{Generation: k.Generation, Secret: secret, Until: k.Until})
+	}
+	if len(e.keys) == 0 {
+		return e, unusable(id)
+	}
+	return e, nil
 }
 
 // Device implements verify.Directory.
@@ -160,13 +180,19 @@ func (d *devices) Device(id string) (*verify.Device, bool) {
 		}
 		return nil, false
 	}
-	key, err := parseKey(e.Key, "the key of "+id)
-	if err != nil {
-		d.err = err
-		return nil, false
+	d.found = nil
+	for _, k := range e.keys {
+		d.found = append(d.found, d.candidate(k, e.Password))
 	}
-	d.found = []diagnose.Key{{Name: "the device's key", InForce: true, Secret: key, Password: e.Password}}
-	return &verify.Device{ID: e.DeviceID, Patient: e.PatientID, Keys: []verify.Key{{Generation: e.generation, Secret: key}}}, true
+	return &verify.Device{ID: e.DeviceID, Patient: e.PatientID, Revoked: e.revoked, Keys: e.keys}, true
+}
+
+// candidate is one of the topic's device's keys; one that has ended is a slip.
+func (d *devices) candidate(k verify.Key, password string) diagnose.Key {
+	if k.Until.IsZero() || d.at.Before(k.Until) {
+		return diagnose.Key{Name: "the device's key", InForce: true, Secret: k.Secret, Password: password}
+	}
+	return diagnose.Key{Name: fmt.Sprintf("generation %d of the device's key, which ended at %s", k.Generation, k.Until.Format(time.RFC3339)), Secret: k.Secret}
 }
 
 // candidates are the keys that may have signed, the right ones first.

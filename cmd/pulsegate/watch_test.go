@@ -36,7 +36,7 @@ func startGate(t *testing.T) (*bridge.Bridge, string, registry.Credentials) {
 			t.Error(err)
 		}
 	})
-	credentials, err := b.Registry().Add(t.Context(), "w-1", "p-1")
+	credentials, err := b.Enrol(t.Context(), "w-1", "p-1")
 	if err != nil {
 		t.Fatal(err)
 	}

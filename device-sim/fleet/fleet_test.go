@@ -267,7 +267,7 @@ func TestNewRefuses(t *testing.T) {
 		change(&o.Credentials[1])
 		return o
 	}
-	secret := hex.EncodeToString(make([]byte, 31))
+	secret := hex.EncodeToString(make([]byte, 15))
 	cases := map[string]fleet.Options{
 		"w-0002":     changed(func(c *registry.Credentials) { c.Key = secret }),
 		"bad/id":     changed(func(c *registry.Credentials) { c.DeviceID = "bad/id" }),

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -85,23 +86,38 @@ func appendRecord(file *os.File, r record) error {
 // their first attempts. A line that a killed process left unfinished is left
 // out; any other line that is no record is an error that names file and line.
 func Read(dir string) ([]Entry, error) {
-	paths, err := filepath.Glob(filepath.Join(escape(dir), "*"+extension))
-	if err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
-	}
-	if len(paths) == 0 {
-		return nil, fmt.Errorf("ledger: no *%s in %s", extension, dir)
-	}
 	var all []Entry
-	for _, path := range paths {
-		entries, err := readBook(path)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, entries...)
+	err := Walk(dir, func(e Entry) { all = append(all, e) })
+	if err != nil {
+		return nil, err
 	}
 	order(all)
 	return all, nil
+}
+
+// Walk calls each with every entry that Read would return, book after book, so
+// that only one book at a time is in memory. Its errors are those of Read.
+func Walk(dir string, each func(Entry)) error {
+	if _, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	paths, err := filepath.Glob(filepath.Join(escape(dir), "*"+extension))
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	if len(paths) == 0 {
+		return fmt.Errorf("ledger: no *%s in %s", extension, dir)
+	}
+	for _, path := range paths {
+		entries, err := readBook(path)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			each(e)
+		}
+	}
+	return nil
 }
 
 // escape keeps a directory's own name from being taken for a pattern.
@@ -114,32 +130,42 @@ func order(entries []Entry) {
 }
 
 func readBook(path string) ([]Entry, error) {
-	data, err := os.ReadFile(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
+	defer file.Close()
 	f := folding{sender: strings.TrimSuffix(filepath.Base(path), extension)}
-	lines := bytes.Split(data, []byte{'\n'})
-	for i, line := range lines {
-		if len(line) == 0 {
-			continue
+	in := bufio.NewReader(file)
+	// A line that is no record is only an error once it turns out that no
+	// killed process left it so: it is the last one, without an end, or the
+	// one before the book was opened again.
+	var broken error
+	for number := 1; ; number++ {
+		line, err := in.ReadBytes('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("ledger: %w", err)
 		}
-		err := f.line(line)
-		if err != nil && !unfinished(lines, i) {
-			return nil, fmt.Errorf("ledger: %s line %d: %w", path, i+1, err)
+		ended := err == nil
+		line = bytes.TrimSuffix(line, []byte{'\n'})
+		if broken != nil && !opens(line) {
+			return nil, broken
+		}
+		broken = nil
+		if len(line) > 0 {
+			if err := f.line(line); err != nil {
+				broken = fmt.Errorf("ledger: %s line %d: %w", path, number, err)
+			}
+		}
+		if !ended {
+			return f.entries, nil
 		}
 	}
-	return f.entries, nil
 }
 
-// unfinished reports whether line i may be what a killed process left: it is
-// the last one, or the one before the book was opened again.
-func unfinished(lines [][]byte, i int) bool {
-	if i == len(lines)-1 {
-		return true
-	}
-	var next record
-	return json.Unmarshal(lines[i+1], &next) == nil && next.Event == eventOpened
+func opens(line []byte) bool {
+	var r record
+	return json.Unmarshal(line, &r) == nil && r.Event == eventOpened
 }
 
 // folding makes entries of a book's lines.

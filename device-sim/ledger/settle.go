@@ -2,7 +2,7 @@ package ledger
 
 import (
 	"slices"
-	"strings"
+	"time"
 )
 
 // StoredReading is one message of the stream of verified readings.
@@ -10,6 +10,12 @@ type StoredReading struct {
 	// Subject is vitals.live.<patient>.<device>, or the late form of it.
 	Subject string
 	Payload []byte
+	// Sequence is the message's place in the stream, from 1; 0 where it does
+	// not matter. It is only reported.
+	Sequence uint64
+	// Stored is when it was stored, by the stream's clock; only
+	// SettleOptions.IgnoreBefore looks at it.
+	Stored time.Time
 }
 
 // Rejection is one message of the stream of rejections, as far as settling
@@ -32,6 +38,22 @@ type Account struct {
 	// Undeclared counts, by "attack: outcome", outcomes that an attack met
 	// without having declared them.
 	Undeclared map[string]int `json:"-"`
+	// LeftOut counts stored messages that SettleOptions.IgnoreBefore left out.
+	LeftOut int `json:"-"`
+	// Inversions are no failure: consumers order by timestamp and seq.
+	Inversions Inversions `json:"-"`
+	// Findings name the first of what is counted above.
+	Findings Findings `json:"-"`
+}
+
+// Inversions count stored readings that are signed earlier (timestamp, then
+// seq) than one of the same device that was stored before. A reading that was
+// sent again may be one. Live and late readings are compared each among
+// themselves; of copies only the first counts.
+type Inversions struct {
+	Total int
+	// Devices is how many devices have any.
+	Devices int
 }
 
 // Authentic counts honest readings; each is counted by its bytes, however often
@@ -57,22 +79,17 @@ type Attack struct {
 	Delivered int `json:"delivered"`
 }
 
-// Settle compares a ledger with everything that is stored. Payloads are
-// compared byte for byte.
+// Settle compares a ledger with everything that is stored. stored is in the
+// order of the stream. Payloads are compared by SHA-256.
 func Settle(entries []Entry, stored []StoredReading) Account {
-	s := settlement{
-		account: Account{Attacks: make(map[string]*Attack), Undeclared: make(map[string]int)},
-		honest:  make(map[string]*sent),
-		attacks: make(map[string]string),
-	}
+	s := NewSettlement(SettleOptions{})
 	for _, e := range entries {
-		s.enter(e)
+		s.Enter(e)
 	}
 	for _, r := range stored {
-		s.store(r)
+		s.Store(r)
 	}
-	s.close()
-	return s.account
+	return s.Account()
 }
 
 // Attribute adds to an account the rejections that the attacks met, by the hash
@@ -97,78 +114,4 @@ func (a *Account) Attribute(entries []Entry, rejections []Rejection) {
 			a.Undeclared[e.Attack+": "+r.Outcome]++
 		}
 	}
-}
-
-// sent is an honest payload and what is known of it.
-type sent struct {
-	entry        Entry
-	acknowledged bool
-	copies       int
-}
-
-// settlement is a settling under way. Its maps are by payload.
-type settlement struct {
-	account Account
-	honest  map[string]*sent
-	attacks map[string]string
-}
-
-func (s *settlement) enter(e Entry) {
-	if !e.Honest() {
-		if s.account.Attacks[e.Attack] == nil {
-			s.account.Attacks[e.Attack] = &Attack{Rejected: make(map[string]int)}
-		}
-		s.account.Attacks[e.Attack].Sent += e.Attempts
-		s.attacks[string(e.Payload)] = e.Attack
-		return
-	}
-	h := s.honest[string(e.Payload)]
-	if h == nil {
-		h = &sent{entry: e}
-		s.honest[string(e.Payload)] = h
-	}
-	h.acknowledged = h.acknowledged || !e.Acknowledged.IsZero()
-}
-
-func (s *settlement) store(r StoredReading) {
-	attack := s.account.Attacks[s.attacks[string(r.Payload)]]
-	h := s.honest[string(r.Payload)]
-	switch {
-	case h == nil:
-		s.account.Forged++
-	case !filedUnder(r.Subject, h.entry):
-		s.account.Misfiled++
-	default:
-		h.copies++
-		if h.copies == 1 {
-			return
-		}
-	}
-	if attack != nil {
-		attack.Delivered++
-	}
-}
-
-func (s *settlement) close() {
-	a := &s.account.Authentic
-	a.Sent = len(s.honest)
-	for _, h := range s.honest {
-		if h.acknowledged {
-			a.Acknowledged++
-		}
-		switch {
-		case h.copies > 0:
-			a.Delivered++
-			a.Duplicated += h.copies - 1
-		case h.acknowledged:
-			a.Lost++
-		}
-	}
-}
-
-// filedUnder reports whether a subject is one where the entry's reading belongs:
-// its third and fourth tokens are patient and device.
-func filedUnder(subject string, e Entry) bool {
-	tokens := strings.Split(subject, ".")
-	return len(tokens) >= 4 && tokens[2] == e.Patient && tokens[3] == e.Device
 }

@@ -50,6 +50,12 @@ func DialWith(t testing.TB, d net.Dialer, address string, version byte) *Client 
 	if err != nil {
 		t.Fatal(err)
 	}
+	return Over(t, conn, version)
+}
+
+// Over speaks MQTT on a connection, such as one of TLS, and sends nothing yet.
+func Over(t testing.TB, conn net.Conn, version byte) *Client {
+	t.Helper()
 	c := &Client{Version: version, t: t, conn: conn, in: bufio.NewReader(conn)}
 	t.Cleanup(c.Close)
 	return c

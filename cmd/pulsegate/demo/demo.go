@@ -72,7 +72,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	attacks, err := attack.Select(o.Attacks)
 	if err != nil {
-		return Report{}, fmt.Errorf("--attacks: %w", err)
+		return Report{}, fmt.Errorf("--%w", err)
 	}
 	recordings, err := openRecordings(o)
 	if err != nil {
@@ -156,7 +156,9 @@ func (s *show) run(ctx context.Context) (Report, error) {
 	if err := errors.Join(playErr, err); err != nil {
 		return Report{}, err
 	}
-	triage.await(settling, entries)
+	if err := triage.await(settling, entries); err != nil {
+		return Report{}, err
+	}
 	return settle(entries, triage.received(), triage.refused(), s.attacks), nil
 }
 
@@ -173,7 +175,7 @@ func (s *show) enrol(ctx context.Context) (crew, error) {
 	}
 	var c crew
 	add := func(i int) (*registry.Credentials, error) {
-		one, err := s.bridge.Registry().Add(ctx, fmt.Sprintf("w-%04d", i), fmt.Sprintf("p-%04d", i))
+		one, err := s.bridge.Enrol(ctx, fmt.Sprintf("w-%04d", i), fmt.Sprintf("p-%04d", i))
 		return &one, err
 	}
 	for i := 1; i <= n; i++ {

@@ -87,7 +87,7 @@ func (i *interrupting) Write(p []byte) (int, error) {
 func TestFailuresAreNamed(t *testing.T) {
 	account := ledger.Account{
 		Authentic:  ledger.Authentic{Sent: 5, Acknowledged: 4, Lost: 1, Duplicated: 2},
-		Attacks:    map[string]*ledger.Attack{"replay": {}},
+		Attacks:    map[string]*ledger.Attack{"replay": {}, "future": {Sent: 3, Rejected: map[string]int{"future": 2}}},
 		Forged:     3,
 		Misfiled:   1,
 		Undeclared: map[string]int{"stale: late": 1},
@@ -96,7 +96,7 @@ func TestFailuresAreNamed(t *testing.T) {
 	for _, want := range []string{
 		"1 authentic readings were not acknowledged", "1 authentic readings were acknowledged and lost",
 		"2 authentic readings were delivered twice", "3 forged readings were delivered", "1 readings were delivered under another",
-		"attack replay sent nothing", "attack stale: late, which it did not declare",
+		"attack replay sent nothing", "attack future met no outcome 1 times of 3", "attack stale: late, which it did not declare",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("missing %q in:\n%s", want, got)

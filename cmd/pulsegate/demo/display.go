@@ -27,8 +27,12 @@ type display struct {
 
 func startDisplay(s *show, c crew) *display {
 	d := &display{show: s, end: make(chan struct{}), ended: make(chan struct{}), started: time.Now()}
-	fmt.Fprintf(s.options.Out, "%d wearables publish to %s; an attacker joins in a few seconds. Ctrl-C ends it with the account.\n",
-		len(c.honest), s.bridge.MQTT())
+	joins := "an attacker joins in a few seconds"
+	if c.attacker == nil {
+		joins = "nobody attacks"
+	}
+	fmt.Fprintf(s.options.Out, "%d wearables publish to %s; %s. Ctrl-C ends it with the account.\n",
+		len(c.honest), s.bridge.MQTT(), joins)
 	go d.run()
 	return d
 }

@@ -64,8 +64,16 @@ func failures(a ledger.Account) []string {
 	fail(a.Forged, "%d forged readings were delivered")
 	fail(a.Misfiled, "%d readings were delivered under another patient or device")
 	for _, name := range names(a.Attacks) {
-		if a.Attacks[name].Sent == 0 {
+		one := a.Attacks[name]
+		met := one.Delivered
+		for _, n := range one.Rejected {
+			met += n
+		}
+		switch {
+		case one.Sent == 0:
 			all = append(all, "attack "+name+" sent nothing")
+		case met < one.Sent:
+			all = append(all, fmt.Sprintf("attack %s met no outcome %d times of %d", name, one.Sent-met, one.Sent))
 		}
 	}
 	for met, n := range a.Undeclared {
@@ -127,10 +135,11 @@ func (r Report) Print(w io.Writer) error {
 		_ = table.Flush()
 	}
 	if len(r.failures) == 0 {
-		b.WriteString("\nNothing forged passed, nothing acknowledged was lost.\n")
+		b.WriteString("\nNothing forged passed, nothing acknowledged was lost.")
 	}
+	b.WriteString("\n")
 	for _, f := range r.failures {
-		fmt.Fprintf(&b, "\nFAILED: %s", f)
+		fmt.Fprintf(&b, "FAILED: %s\n", f)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

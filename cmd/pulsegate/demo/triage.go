@@ -28,6 +28,8 @@ type triage struct {
 	mu         sync.Mutex
 	stored     []delivery
 	rejections []ledger.Rejection
+	// sequence is the last of VITALS that has arrived.
+	sequence uint64
 	// changed is closed and replaced with each arrival.
 	changed chan struct{}
 }
@@ -82,6 +84,9 @@ func (t *triage) take(m jetstream.Msg) {
 	now := time.Now()
 	t.board.verified(m.Data())
 	t.mu.Lock()
+	if meta, err := m.Metadata(); err == nil {
+		t.sequence = max(t.sequence, meta.Sequence.Stream)
+	}
 	t.stored = append(t.stored, delivery{ledger.StoredReading{Subject: m.Subject(), Payload: m.Data()}, now})
 	t.notify()
 	t.mu.Unlock()
@@ -105,39 +110,54 @@ func (t *triage) notify() {
 	t.changed = make(chan struct{})
 }
 
-// await returns when everything acknowledged has arrived on one side or the
-// other, or when ctx ends; the account then shows what is missing.
-func (t *triage) await(ctx context.Context, entries []ledger.Entry) {
+// await returns when all that is stored has arrived and every attack has met
+// its outcomes, or when ctx ends; the account then shows what is missing.
+func (t *triage) await(ctx context.Context, entries []ledger.Entry) error {
+	last, err := t.last(ctx)
+	if err != nil {
+		return err
+	}
 	for {
 		t.mu.Lock()
-		done, changed := t.complete(entries), t.changed
+		done, changed := t.sequence >= last && t.allMet(entries), t.changed
 		t.mu.Unlock()
 		if done {
-			return
+			return nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 	}
 }
 
-func (t *triage) complete(entries []ledger.Entry) bool {
-	stored := make(map[string]bool, len(t.stored))
-	for _, d := range t.stored {
-		stored[string(d.Payload)] = true
+// last is the last sequence of VITALS, when nobody sends any more.
+func (t *triage) last(ctx context.Context) (uint64, error) {
+	js, err := jetstream.New(t.consumer)
+	if err != nil {
+		return 0, err
 	}
-	refused := make(map[string]bool, len(t.rejections))
-	for _, r := range t.rejections {
-		refused[r.SHA256] = true
+	stream, err := js.Stream(ctx, egress.StreamVitals)
+	if err != nil {
+		return 0, fmt.Errorf("looking at what is stored: %w", err)
 	}
+	return stream.CachedInfo().State.LastSeq, nil
+}
+
+// allMet says whether there is an outcome for every attempt of every attack.
+func (t *triage) allMet(entries []ledger.Entry) bool {
+	open := make(map[string]int)
 	for _, e := range entries {
-		arrived := stored[string(e.Payload)]
 		if !e.Honest() {
-			arrived = refused[e.SHA256]
+			open[e.SHA256] += e.Attempts
 		}
-		if !arrived && !e.Acknowledged.IsZero() {
+	}
+	for _, r := range t.rejections {
+		open[r.SHA256]--
+	}
+	for _, n := range open {
+		if n > 0 {
 			return false
 		}
 	}

@@ -118,8 +118,8 @@ func (k Key) forms() []secret {
 }
 
 func keyAsText() Slip {
-	return Slip{KeyAsText, true, "the key was used as text, as it is written, not as the 32 bytes that it stands for",
-		"decode the 64 hexadecimal digits first: bytes.fromhex in Python, -macopt hexkey: for openssl"}
+	return Slip{KeyAsText, true, "the key was used as text, as it is written, not as the bytes that it stands for",
+		"decode the hexadecimal digits first: bytes.fromhex in Python, -macopt hexkey: for openssl"}
 }
 
 // match is how a signature came about.
