@@ -52,7 +52,11 @@ func command() *cobra.Command {
 		Long: `device-sim lets each device of a credentials file sign readings and send them at
 QoS 1. Every reading is kept until it is acknowledged and sent again, the same
 bytes, after a lost connection. The exit status is 0 only where something was
-sent and all of it was acknowledged.
+sent, all of it was acknowledged and no reading was left unsent.
+
+Acknowledged is not accepted: over MQTT 3.1.1, which device-sim speaks, a gate
+acknowledges a reading that it refuses too. What is stored is shown by
+"device-sim settle", from the account that --ledger leaves.
 
 FILE holds lines as "pulsegate device add ID --patient ID --json" prints them.
 With attacks the last device of it belongs to the attacker, and the one before
@@ -99,6 +103,9 @@ to a victim for the attack "replay".`,
 // summary is what is printed in the end.
 type summary struct {
 	fleet.Summary
+	// NeverSent counts readings that were signed only, Unacknowledged those that
+	// were sent without an answer.
+	NeverSent      int64                   `json:"never_sent"`
 	Unacknowledged int64                   `json:"unacknowledged"`
 	Attacks        map[string]attack.Count `json:"attacks,omitempty"`
 }
@@ -108,7 +115,10 @@ func (s *settings) run(ctx context.Context, in io.Reader, out, errOut io.Writer)
 	if err != nil || s.level == "" {
 		return fmt.Errorf("--log-level: %q is none of debug, info, warn, error", s.level)
 	}
-	log := zerolog.New(zerolog.ConsoleWriter{Out: errOut, TimeFormat: time.TimeOnly, NoColor: true}).
+	if err := s.checkRates(); err != nil {
+		return err
+	}
+	log := zerolog.New(zerolog.SyncWriter(zerolog.ConsoleWriter{Out: errOut, TimeFormat: time.TimeOnly, NoColor: true})).
 		Level(level).With().Timestamp().Logger()
 	attacks, err := attack.Select(s.attacks)
 	if err != nil {
@@ -134,6 +144,20 @@ func (s *settings) run(ctx context.Context, in io.Reader, out, errOut io.Writer)
 		return err
 	}
 	return verdict(total)
+}
+
+// checkRates refuses 0, which in the options of a fleet or an attacker stands
+// for the default.
+func (s *settings) checkRates() error {
+	for _, f := range []struct {
+		flag  string
+		value float64
+	}{{"rate", s.rate}, {"speed", s.speed}, {"attack-rate", s.attackRate}} {
+		if f.value <= 0 {
+			return fmt.Errorf("--%s: %g; it must be more than 0", f.flag, f.value)
+		}
+	}
+	return nil
 }
 
 // crew says who is who among the credentials.
@@ -212,6 +236,7 @@ func (s *settings) simulation(c crew, attacks []attack.Attack, books *ledger.Led
 		recordings = append(recordings, r)
 	}
 	if n := len(recordings); n > 0 && n < len(c.honest) {
+		log.Warn().Msgf("only %d of %d devices play, each one recording: there are no more", n, len(c.honest))
 		// The others have nothing to play, so they are no targets either.
 		c.honest = c.honest[:n]
 	}
@@ -260,7 +285,10 @@ func (s *settings) play(ctx context.Context, sim simulation) (summary, error) {
 	total, err := sim.fleet.Run(ctx)
 	stop()
 	a := <-attacks
-	return summary{Summary: total, Unacknowledged: total.Unacknowledged(), Attacks: a.counts}, errors.Join(err, a.err)
+	return summary{
+		Summary: total, NeverSent: total.Measured - total.Sent, Unacknowledged: total.Sent - total.Acknowledged,
+		Attacks: a.counts,
+	}, errors.Join(err, a.err)
 }
 
 func (s *settings) print(out io.Writer, total summary) error {
@@ -268,8 +296,8 @@ func (s *settings) print(out io.Writer, total summary) error {
 		return json.NewEncoder(out).Encode(total)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d devices: sent %d, acknowledged %d, unacknowledged %d; sent again %d\n",
-		total.Devices, total.Sent, total.Acknowledged, total.Unacknowledged, total.Resent)
+	fmt.Fprintf(&b, "%d devices: sent %d, acknowledged %d, unacknowledged %d; never sent %d; sent again %d\n",
+		total.Devices, total.Sent, total.Acknowledged, total.Unacknowledged, total.NeverSent, total.Resent)
 	if total.SkippedRows > 0 {
 		fmt.Fprintf(&b, "rows of recordings skipped for a missing value: %d\n", total.SkippedRows)
 	}
@@ -278,6 +306,7 @@ func (s *settings) print(out io.Writer, total summary) error {
 			fmt.Fprintf(&b, "attack %-16s sent %d\n", a.Name, count.Sent)
 		}
 	}
+	b.WriteString("acknowledged is not accepted: `device-sim settle` shows what is stored\n")
 	_, err := io.WriteString(out, b.String())
 	return err
 }
@@ -292,7 +321,9 @@ func verdict(total summary) error {
 	case total.Sent == 0:
 		return fmt.Errorf("nothing was sent%s", why)
 	case total.Unacknowledged > 0:
-		return fmt.Errorf("%d readings were not acknowledged%s", total.Unacknowledged, why)
+		return fmt.Errorf("%d readings were not acknowledged, %d more were never sent%s", total.Unacknowledged, total.NeverSent, why)
+	case total.NeverSent > 0:
+		return fmt.Errorf("%d readings were never sent%s", total.NeverSent, why)
 	}
 	return nil
 }

@@ -67,14 +67,20 @@ func lines(t *testing.T, n int) string {
 // deviceSim runs the command and returns what it prints.
 func deviceSim(t *testing.T, in string, args ...string) (string, error) {
 	t.Helper()
-	var out bytes.Buffer
+	out, _, err := bothOutputs(t, in, args...)
+	return out, err
+}
+
+func bothOutputs(t *testing.T, in string, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	var out, errOut bytes.Buffer
 	c := command()
 	c.SetArgs(args)
 	c.SetIn(strings.NewReader(in))
 	c.SetOut(&out)
-	c.SetErr(io.Discard)
-	err := c.ExecuteContext(t.Context())
-	return out.String(), err
+	c.SetErr(&errOut)
+	err = c.ExecuteContext(t.Context())
+	return out.String(), errOut.String(), err
 }
 
 func recordings(t *testing.T, n int) (paths []string, rows int) {
@@ -106,15 +112,18 @@ func TestReplayFromTheCommandLine(t *testing.T) {
 	args := append([]string{
 		"--mqtt", startBroker(t), "--credentials", "-", "--json", "--speed", "200", "--ledger", dir, "--replay",
 	}, paths...)
-	out, err := deviceSim(t, lines(t, 3), args...)
+	out, stderr, err := bothOutputs(t, lines(t, 3), args...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !strings.Contains(stderr, "only 2 of 3 devices play") || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("of two recordings for three devices it says %q", stderr)
 	}
 	var total map[string]int
 	if err := json.Unmarshal([]byte(out), &total); err != nil {
 		t.Fatalf("%v in %q", err, out)
 	}
-	if total["sent"] != rows || total["acknowledged"] != rows || total["unacknowledged"] != 0 || total["devices"] != 2 {
+	if total["sent"] != rows || total["acknowledged"] != rows || total["unacknowledged"] != 0 || total["never_sent"] != 0 || total["devices"] != 2 {
 		t.Errorf("of %d rows: %s", rows, out)
 	}
 	entries, err := ledger.Read(dir)
@@ -130,7 +139,8 @@ func TestAttacksFromTheCommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	// One honest device and the victim; the third is the attacker's.
-	if !strings.HasPrefix(out, "2 devices: sent ") || !strings.Contains(out, "attack stale ") || !strings.Contains(out, "attack replay ") {
+	if !strings.HasPrefix(out, "2 devices: sent ") || !strings.Contains(out, "attack stale ") || !strings.Contains(out, "attack replay ") ||
+		!strings.Contains(out, "acknowledged is not accepted") {
 		t.Errorf("it prints %q", out)
 	}
 }
@@ -152,7 +162,10 @@ func TestBadInputIsOneClearError(t *testing.T) {
 		{none, three, []string{"--credentials", "-", "--replay", none}},
 		{"unexpected argument", three, []string{"--credentials", "-", none}},
 		{"--log-level", three, []string{"--credentials", "-", "--log-level", "loud"}},
-		{"rate", three, []string{"--credentials", "-", "--rate", "-1"}},
+		{"--rate: -1", three, []string{"--credentials", "-", "--rate", "-1"}},
+		{"--rate: 0", three, []string{"--credentials", "-", "--rate", "0"}},
+		{"--attack-rate: 0", three, []string{"--credentials", "-", "--attack-rate", "0"}},
+		{"--speed: 0", three, []string{"--credentials", "-", "--speed", "0"}},
 		{"nothing was sent; last: ", three, []string{
 			"--credentials", "-", "--mqtt", "127.0.0.1:1", "--duration", "100ms", "--drain", "100ms",
 		}},

@@ -53,23 +53,25 @@ func (e *Engine) start(opts *server.Options, o Options) error {
 		return fmt.Errorf("embedded NATS server: %w", err)
 	}
 	log := &serverLog{log: o.Log, fatal: make(chan error, 1)}
+	log.starting.Store(true)
+	defer log.starting.Store(false)
 	srv.SetLoggerV2(log, false, false, false)
 	e.server = srv
 	srv.Start()
+	if len(log.fatal) == 0 && srv.ReadyForConnections(readyTimeout) {
+		return nil
+	}
 	select {
 	case err := <-log.fatal:
 		return startError(err, o)
 	default:
-	}
-	if !srv.ReadyForConnections(readyTimeout) {
 		return fmt.Errorf("the embedded NATS server did not start within %s: see its messages in the log", readyTimeout)
 	}
-	return nil
 }
 
 func startError(err error, o Options) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%s is in use: stop what listens there or give NATS another address", o.listen())
+		return fmt.Errorf("NATS address %s is in use: stop what listens there, or give another with --nats-listen", o.listen())
 	}
 	return fmt.Errorf("the embedded NATS server (data in %s, address %s) cannot start: %w", o.Dir, o.listen(), err)
 }

@@ -132,6 +132,12 @@ func connectionOptions(log zerolog.Logger) []nats.Option {
 		nats.Name("pulsegate"),
 		nats.MaxReconnects(-1),
 		nats.ReconnectBufSize(-1),
+		// Shorter than the registry's lease, so that the restart of a server does
+		// not cost it; the jitter keeps replicas from coming all at once.
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(250*time.Millisecond, time.Second),
+		// A NATS that does not read must not hold the connection's lock for long.
+		nats.FlusherTimeout(flushTimeout),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			// A nil error is the gate's own closing.
 			if err != nil {

@@ -3,16 +3,18 @@ package engine
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/rs/zerolog"
 )
 
 // serverLog passes nats-server's messages to zerolog. Notices become debug messages: they tell of the server as if it
 // were a program of its own, while the service that embeds it announces itself. A fatal error, on which nats-server
-// expects the process to end, is handed to whoever starts it.
+// expects the process to end, is handed to whoever starts it, who reports it.
 type serverLog struct {
-	log   zerolog.Logger
-	fatal chan error // capacity 1; the first fatal error is the cause of any other
+	log      zerolog.Logger
+	starting atomic.Bool
+	fatal    chan error // capacity 1; the first fatal error is the cause of any other
 }
 
 // Noticef implements server.Logger.
@@ -38,11 +40,14 @@ func (l *serverLog) Tracef(string, ...any) {}
 
 // Fatalf implements server.Logger.
 func (l *serverLog) Fatalf(format string, v ...any) {
-	l.write(zerolog.ErrorLevel, format, v)
-	select {
-	case l.fatal <- cause(format, v):
-	default:
+	if l.starting.Load() {
+		select {
+		case l.fatal <- cause(format, v):
+			return
+		default:
+		}
 	}
+	l.write(zerolog.ErrorLevel, format, v)
 }
 
 func (l *serverLog) write(level zerolog.Level, format string, v []any) {

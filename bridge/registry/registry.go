@@ -24,9 +24,9 @@ import (
 
 var (
 	// ErrUnknown says that no device or gateway of that id is enrolled.
-	ErrUnknown = errors.New("no such device")
+	ErrUnknown = errors.New("not enrolled")
 	// ErrExists says that the id is taken.
-	ErrExists = errors.New("the device is enrolled already")
+	ErrExists = errors.New("enrolled already")
 	// ErrBadID says that an id is none.
 	ErrBadID = errors.New("not an id: it must match [A-Za-z0-9_-]{1,64} and not be a single _")
 	// ErrConflict says that somebody else changed the entry at the same time.

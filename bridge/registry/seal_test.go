@@ -94,7 +94,7 @@ func TestParseKey(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		hex.EncodeToString(key)[1:], hex.EncodeToString(key) + "0", hex.EncodeToString(key[:10]) + "\n" + hex.EncodeToString(key[10:]),
+		strings.Repeat("0a", 32)[1:], hex.EncodeToString(key)[1:], hex.EncodeToString(key) + "0", hex.EncodeToString(key[:10]) + "\n" + hex.EncodeToString(key[10:]),
 		"hidden-not-a-key!", "abc", strings.Repeat("hidden ", 10), "\x00\xff"} {
 		if _, err := ParseKey(text); !errors.Is(err, ErrKey) || strings.Contains(err.Error(), "hidden") {
 			t.Errorf("%q: %v", text, err)

@@ -88,6 +88,10 @@ func Serve(r *Registry, version string, audit func(Change)) (micro.Service, erro
 			return nil, errors.Join(fmt.Errorf("serving the registry: %w", err), service.Stop())
 		}
 	}
+	// Whoever hears that the gate is ready may ask at once.
+	if err := r.nc.FlushTimeout(changeDeadline); err != nil {
+		return nil, errors.Join(fmt.Errorf("serving the registry: %w", err), service.Stop())
+	}
 	return service, nil
 }
 

@@ -34,7 +34,7 @@ func ask(cmd *cobra.Command, verb func(context.Context, *registry.Client) error)
 		return err
 	}
 	defer nc.Close()
-	return verb(cmd.Context(), registry.NewClient(nc, whoami()))
+	return forbidden(cmd, verb(cmd.Context(), registry.NewClient(nc, whoami())))
 }
 
 // change asks for a change of one entry and prints what came of it.

@@ -48,7 +48,6 @@ an attack sent nothing or met an outcome that it did not declare.`,
 				return err
 			}
 			defer out.Close()
-			fmt.Fprintln(o.Out, "Pulsegate demo: starting the gate with its MQTT broker and NATS JetStream.")
 			report, err := demo.Run(cmd.Context(), o)
 			if err != nil {
 				return err

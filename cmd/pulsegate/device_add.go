@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -84,20 +83,11 @@ func ownKey(cmd *cobra.Command, file string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--key-file: %w", err)
 	}
-	key, err := importedKey(strings.TrimSpace(string(text)))
+	key, err := registry.ParseKey(string(text))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return key, nil
-}
-
-// importedKey reads a key in hexadecimal or base64. An odd number of hexadecimal
-// digits is a key that was cut short, though it may look like base64.
-func importedKey(text string) ([]byte, error) {
-	if len(text)%2 == 1 && strings.Trim(text, "0123456789abcdefABCDEF") == "" {
-		return nil, fmt.Errorf("%w: an odd number of hexadecimal digits", registry.ErrKey)
-	}
-	return registry.ParseKey(text)
 }
 
 func printCredentials(w io.Writer, c registry.Credentials) error {

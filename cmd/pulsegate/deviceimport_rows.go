@@ -162,7 +162,7 @@ func (r *deviceRecord) check() ([]byte, error) {
 	if r.Key == "" {
 		return nil, nil
 	}
-	key, err := importedKey(r.Key)
+	key, err := registry.ParseKey(r.Key)
 	if err != nil {
 		return nil, fmt.Errorf("key: %w", err)
 	}

@@ -23,7 +23,7 @@ long as anything depends on them. The service reads the file when it starts.`,
 		Example: `  pulsegate master list
   pulsegate master add`,
 	}
-	cmd.PersistentFlags().String("data", "", "data `directory` of the service (default $PULSEGATE_DATA, $XDG_STATE_HOME/pulsegate or ~/.local/state/pulsegate)")
+	dataFlags(cmd)
 	jsonFlag(cmd)
 	cmd.AddCommand(newMasterList(), newMasterAdd())
 	return cmd

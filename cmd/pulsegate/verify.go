@@ -47,7 +47,6 @@ The topics' pattern and the limits of age are those of the configuration, as in
 	cmd.Flags().String("topic", "", "MQTT `topic` that the payload came in on")
 	cmd.Flags().String("at", "", "`time` to judge at, RFC 3339 or seconds since 1970 (default now)")
 	cmd.Flags().String("patient", "", "`ID` of the patient that the device is assigned to, with --key or --key-file")
-	cmd.Flags().String("config", "", "YAML `file` of the service (or $PULSEGATE_CONFIG)")
 	cmd.Flags().Bool("json", false, "print one JSON object")
 	return cmd
 }

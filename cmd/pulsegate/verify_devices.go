@@ -126,7 +126,10 @@ func (d *devices) fromService(cmd *cobra.Command) error {
 		return err
 	}
 	d.close = nc.Close
-	d.find = func(id string) (enrolled, error) { return askDevice(cmd.Context(), nc, id) }
+	d.find = func(id string) (enrolled, error) {
+		e, err := askDevice(cmd.Context(), nc, id)
+		return e, forbidden(cmd, err)
+	}
 	id, _ := cmd.Flags().GetString("device")
 	if id == "" {
 		return nil

@@ -15,9 +15,32 @@ func newVersion() *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "pulsegate %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "pulsegate %s %s %s/%s%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH, revision(buildSettings()))
 			return err
 		},
+	}
+}
+
+func buildSettings() []debug.BuildSetting {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Settings
+	}
+	return nil
+}
+
+// revision says which commit a build from a clone is of, "" for any other.
+func revision(settings []debug.BuildSetting) string {
+	found := map[string]string{}
+	for _, s := range settings {
+		found[s.Key] = s.Value
+	}
+	switch commit := found["vcs.revision"]; {
+	case commit == "":
+		return ""
+	case found["vcs.modified"] == "true":
+		return ", revision " + commit + ", modified"
+	default:
+		return ", revision " + commit
 	}
 }
 

@@ -64,7 +64,7 @@ func runWatch(cmd *cobra.Command, _ []string) error {
 	}
 	limit, _ := cmd.Flags().GetUint("count")
 	show := limited(newLines(cmd, stream).show, limit)
-	err = watch(cmd, nc, reader, show)
+	err = forbidden(cmd, watch(cmd, nc, reader, show))
 	if errors.Is(err, errEnough) || cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}

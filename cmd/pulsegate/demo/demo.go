@@ -83,6 +83,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		return Report{}, fmt.Errorf("making a directory for the demo: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	fmt.Fprintln(o.Out, "Pulsegate demo: starting the gate with its MQTT broker and NATS JetStream.")
 	board := newBoard(time.Now)
 	b, err := bridge.Start(ctx, configuration(dir), bridge.Options{Log: o.Log, Tap: board.raw})
 	if err != nil {

@@ -19,6 +19,7 @@ const (
 	NoSignature      = "no_signature"
 	SignatureNotLast = "signature_not_last"
 	TrailingNewline  = "trailing_newline"
+	TrailingZero     = "trailing_zero_byte"
 	ByteOrderMark    = "byte_order_mark"
 	WhiteSpace       = "white_space"
 	MemberOrder      = "member_order"
@@ -106,9 +107,14 @@ func (r *Report) surroundings(payload []byte) []byte {
 	if marked {
 		r.add(ByteOrderMark, true, "the payload begins with a byte order mark", "write UTF-8 without one")
 	}
-	trimmed := bytes.TrimRight(inner, " \t\r\n")
-	if len(trimmed) < len(inner) {
-		r.add(TrailingNewline, true, fmt.Sprintf("%s follows the closing brace", strconv.Quote(string(inner[len(trimmed):]))),
+	trimmed := bytes.TrimRight(inner, white+"\x00")
+	rest := inner[len(trimmed):]
+	found := strconv.Quote(string(rest)) + " follows the closing brace"
+	if bytes.IndexByte(rest, 0) >= 0 {
+		r.add(TrailingZero, true, found, "publish the payload without the zero byte that ends a C string: its length is strlen, not sizeof")
+	}
+	if bytes.ContainsAny(rest, white) {
+		r.add(TrailingNewline, true, found,
 			"publish the payload without a line end: printf '%s' instead of echo, mosquitto_pub -m \"$payload\" instead of a pipe or a file")
 	}
 	return trimmed

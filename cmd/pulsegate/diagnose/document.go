@@ -61,7 +61,7 @@ func members(payload []byte) []member {
 	if open, err := d.ReadToken(); err != nil || open.Kind() != '{' {
 		return nil
 	}
-	var all []member
+	all := []member{} // of {} too it is not nil
 	for d.PeekKind() == '"' {
 		var m member
 		name, err := d.ReadValue()
