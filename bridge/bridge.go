@@ -212,6 +212,7 @@ func (b *Bridge) gauges(m *monitor.Metrics, g *gate) {
 	m.Gauge("pulsegate_store_pending", "Readings that wait for the store's confirmation.", func() float64 { return float64(g.store.Pending()) })
 	m.Gauge("pulsegate_replay_memory_readings", "Readings that the replay memory holds.", func() float64 { return float64(g.memory.Size()) })
 	m.Gauge("pulsegate_registry_devices", "Devices that are enrolled.", func() float64 { return float64(b.registry.Size()) })
+	m.Gauge("pulsegate_registry_disabled_entries", "Entries of the registry that this replica cannot use: damaged, or its master key is missing here.", func() float64 { return float64(b.registry.Disabled()) })
 	m.Gauge("pulsegate_registry_revision", "Last change of the registry that this replica has applied.", func() float64 { return float64(b.registry.Revision()) })
 }
 

@@ -80,6 +80,12 @@ func (g *gate) refused(c ingress.Connection, reason string) {
 	}
 }
 
+// handshakeFailed makes a refused connection of a failed TLS handshake: with
+// client certificates that is what a failed login is.
+func (g *gate) handshakeFailed(remote string, err error) {
+	g.refused(ingress.Connection{Remote: remote}, "TLS handshake: "+short(err.Error()))
+}
+
 // short bounds a name that a stranger gave to the length of an id, lest
 // strangers fill the audit.
 func short(name string) string {
@@ -142,7 +148,9 @@ type passage struct {
 	// revision is the registry's that the verdict was reached by, or an earlier.
 	revision uint64
 	verdict  verify.Verdict
-	done     func(ingress.Disposition)
+	// fallen is what has become of the verdict while the reading waited.
+	fallen verify.Verdict
+	done   func(ingress.Disposition)
 }
 
 // confirmed says whether the verdict may be acted on as it is: this replica has
@@ -160,7 +168,8 @@ func (p *passage) confirmed() bool {
 // any goroutine, so a message that must be judged again gets a session of its
 // own.
 func (p *passage) confirm(current bool) {
-	if !current {
+	// Others that waited may have taken long before this one's turn came.
+	if !current || !p.registry.Leased(p.now()) {
 		p.done(ingress.Disposition{Stored: ingress.Failed})
 		return
 	}
@@ -202,7 +211,8 @@ func (p *passage) stands() error {
 	if !p.registry.Leased(p.now()) {
 		return egress.ErrNotYet
 	}
-	if p.session.Recheck(p.verdict).Outcome != verify.Accepted {
+	if v := p.session.Recheck(p.verdict); v.Outcome != verify.Accepted {
+		p.fallen = v
 		return errFallen
 	}
 	return nil
@@ -214,7 +224,7 @@ func (p *passage) answered(answer egress.Confirmation, err error) {
 	switch {
 	case errors.Is(err, egress.ErrWithdrawn):
 		p.memory.GiveBack(id)
-		p.verdict = p.session.Recheck(p.verdict)
+		p.verdict = p.fallen
 		p.refuse()
 	case err != nil:
 		p.memory.GiveBack(id)

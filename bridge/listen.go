@@ -20,7 +20,8 @@ func openBroker(c config.Config, o Options, g *gate) (*ingress.Broker, error) {
 	broker, err := ingress.Open(ingress.Options{
 		Listeners: listeners, MaxConnections: c.MQTT.MaxConnections,
 		ReceiveMaximum: uint16(c.MQTT.ReceiveMaximum), InFlight: c.MQTT.InFlight,
-		Log: o.Log.With().Str("part", "mqtt").Logger(),
+		HandshakeFailed: g.handshakeFailed,
+		Log:             o.Log.With().Str("part", "mqtt").Logger(),
 	}, g)
 	if err != nil {
 		return nil, err

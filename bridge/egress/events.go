@@ -12,6 +12,10 @@ import (
 // eventsWaiting is how many events may wait to be published.
 const eventsWaiting = 4096
 
+// auditsWaiting is the same for what the audit holds, which a flood of
+// rejections must not crowd out.
+const auditsWaiting = 1024
+
 // Rejection is what is kept of a refused message: enough to investigate it,
 // nothing of what it says about a patient.
 type Rejection struct {
@@ -38,21 +42,25 @@ func (s *Store) Reject(r Rejection) bool {
 		device = "_"
 	}
 	r.Spelled = r.Outcome.String()
-	return s.event("rejected."+r.Spelled+"."+device, r)
+	return s.event(s.events, "rejected."+r.Spelled+"."+device, r)
 }
 
-// Audit records who did what, best effort as Reject. kind is one or more
-// subject tokens, such as "registry.add".
-func (s *Store) Audit(kind string, event any) bool { return s.event("audit."+kind, event) }
+// Audit records who did what. kind is one or more subject tokens, such as
+// "registry.add". An event that has to be left out is logged.
+func (s *Store) Audit(kind string, event any) {
+	if !s.event(s.audits, "audit."+kind, event) {
+		s.options.Log.Error().Str("kind", kind).Msg("an event is missing in the audit, because too many wait")
+	}
+}
 
-func (s *Store) event(subject string, event any) bool {
+func (s *Store) event(to chan<- *nats.Msg, subject string, event any) bool {
 	data, err := json.Marshal(event)
 	if err != nil {
 		s.options.Log.Error().Err(err).Str("subject", subject).Msg("an event could not be written")
 		return false
 	}
 	select {
-	case s.events <- &nats.Msg{Subject: subject, Data: data}:
+	case to <- &nats.Msg{Subject: subject, Data: data}:
 		return true
 	default:
 		return false
@@ -64,17 +72,33 @@ func (s *Store) event(subject string, event any) bool {
 func (s *Store) publishEvents() {
 	for {
 		select {
+		case m := <-s.audits:
+			s.publishAudit(m)
 		case m := <-s.events:
 			_ = s.nc.PublishMsg(m)
 		case <-s.stop:
-			for {
-				select {
-				case m := <-s.events:
-					_ = s.nc.PublishMsg(m)
-				default:
-					return
-				}
-			}
+			s.publishLast()
+			return
 		}
+	}
+}
+
+// publishLast publishes what waits and no more.
+func (s *Store) publishLast() {
+	for {
+		select {
+		case m := <-s.audits:
+			s.publishAudit(m)
+		case m := <-s.events:
+			_ = s.nc.PublishMsg(m)
+		default:
+			return
+		}
+	}
+}
+
+func (s *Store) publishAudit(m *nats.Msg) {
+	if err := s.nc.PublishMsg(m); err != nil {
+		s.options.Log.Error().Err(err).Str("subject", m.Subject).Msg("an event is missing in the audit")
 	}
 }

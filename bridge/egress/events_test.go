@@ -69,16 +69,12 @@ func TestAuditIsKept(t *testing.T) {
 	d := openDepot(t)
 	d.ensure(t, depotLayout())
 	s := d.store(t, time.Second)
-	if !s.Audit("registry.add", map[string]string{"device_id": "w-1"}) {
-		t.Fatal("an event is lost")
-	}
+	s.Audit("registry.add", map[string]string{"device_id": "w-1"})
 	m := d.first(t, "AUDIT", 1)[0]
 	if m.Subject() != "audit.registry.add" || !bytes.Equal(m.Data(), []byte(`{"device_id":"w-1"}`)) {
 		t.Errorf("stored is %s %s", m.Subject(), m.Data())
 	}
-	if s.Audit("registry.add", make(chan int)) {
-		t.Error("what cannot be written is reported as kept")
-	}
+	s.Audit("registry.add", make(chan int)) // what cannot be written is logged
 }
 
 // TestClosePublishesWhatWaits closes at once behind many events.
@@ -88,9 +84,7 @@ func TestClosePublishesWhatWaits(t *testing.T) {
 	s := d.store(t, time.Second)
 	const events = 1000
 	for range events {
-		if !s.Audit("login.refused", struct{}{}) {
-			t.Fatal("an event is lost")
-		}
+		s.Audit("login.refused", struct{}{})
 	}
 	need(t, s.Close(context.Background()))
 	d.first(t, "AUDIT", events)

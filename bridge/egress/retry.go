@@ -42,10 +42,18 @@ func (s *Store) retry(p *publication) {
 	case err == nil:
 		s.send(p)
 	case errors.Is(err, ErrNotYet):
+		s.notSent(p)
 		s.postpone(p.token, err)
 	case s.take(p.token) != nil:
 		p.done(Confirmation{}, fmt.Errorf("%w: %w", ErrWithdrawn, err))
 	}
+}
+
+// notSent takes back an attempt that was none.
+func (s *Store) notSent(p *publication) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.attempts--
 }
 
 func (s *Store) due(now time.Time) []*publication {

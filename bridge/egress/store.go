@@ -96,6 +96,7 @@ type Store struct {
 	stop    chan struct{}
 	stopped sync.WaitGroup
 	events  chan *nats.Msg
+	audits  chan *nats.Msg
 
 	mu      sync.Mutex
 	pending map[uint64]*publication
@@ -128,6 +129,7 @@ func NewStore(nc *nats.Conn, o Options) (*Store, error) {
 		inbox:   nats.NewInbox() + ".",
 		stop:    make(chan struct{}),
 		events:  make(chan *nats.Msg, eventsWaiting),
+		audits:  make(chan *nats.Msg, auditsWaiting),
 		pending: make(map[uint64]*publication),
 	}
 	var err error

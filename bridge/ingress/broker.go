@@ -44,6 +44,9 @@ type Options struct {
 	// ConnectDeadline is how long a peer may take until its CONNECT is there, TLS
 	// and WebSocket included; zero is ten seconds.
 	ConnectDeadline time.Duration
+	// HandshakeFailed is told of every TLS handshake that failed, from the
+	// connection's goroutine; nil is nobody.
+	HandshakeFailed func(remote string, err error)
 	Log             zerolog.Logger
 }
 
@@ -87,6 +90,7 @@ func Open(o Options, door Door) (*Broker, error) {
 	b.close = sync.OnceValue(b.server.Close) // Mochi's panics the second time
 	b.shared.room = semaphore.NewWeighted(int64(o.MaxConnections))
 	b.shared.serving = &b.server.Listeners.ClientsWg
+	b.shared.handshakeFailed = o.HandshakeFailed
 	if err := b.listen(o); err != nil {
 		return nil, err
 	}
@@ -151,6 +155,14 @@ func (b *Broker) URLs() []string {
 // Disconnect closes the connection of a client, if there is one, telling MQTT 5
 // that an operator did. It does not block.
 func (b *Broker) Disconnect(id string) {
+	// Those who arrive first: one that becomes a client meanwhile is found below.
+	var arriving []*connection
+	b.shared.arriving.Range(func(c, as any) bool {
+		if as == id {
+			arriving = append(arriving, c.(*connection))
+		}
+		return true
+	})
 	var known *connection
 	if cl, ok := b.server.Clients.Get(id); ok && !cl.Closed() {
 		known = connectionOf(cl)
@@ -159,12 +171,11 @@ func (b *Broker) Disconnect(id string) {
 			_ = b.server.DisconnectClient(cl, packets.ErrAdministrativeAction)
 		}()
 	}
-	b.shared.arriving.Range(func(c, as any) bool {
-		if c != known && as == id {
-			_ = c.(*connection).socket.Close()
+	for _, c := range arriving {
+		if c != known {
+			_ = c.socket.Close()
 		}
-		return true
-	})
+	}
 }
 
 // Connections is how many connections are open.

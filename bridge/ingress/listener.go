@@ -84,6 +84,8 @@ type shared struct {
 	arriving sync.Map
 	// handshakesFailed are those of TLS.
 	handshakesFailed atomic.Uint64
+	// handshakeFailed is Options.HandshakeFailed.
+	handshakeFailed func(remote string, err error)
 }
 
 // listen takes the address.
@@ -174,6 +176,9 @@ func (l *listener) secured(c *connection) error {
 	err := c.handshake()
 	if err != nil {
 		l.handshakesFailed.Add(1)
+		if l.handshakeFailed != nil {
+			l.handshakeFailed(c.RemoteAddr().String(), err)
+		}
 		l.log.Debug().Str("remote", c.RemoteAddr().String()).Str("cause", err.Error()).Msg("TLS handshake failed")
 	}
 	return err

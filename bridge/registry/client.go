@@ -14,6 +14,10 @@ import (
 // answerLimit bounds the wait for one answer: a gate needs no longer.
 const answerLimit = changeDeadline + 5*time.Second
 
+// attemptLimit bounds the wait for one replica: a little longer than a change
+// may take to be applied everywhere.
+const attemptLimit = spreadLimit + 2*time.Second
+
 // ErrNoService says that no gate answers.
 var ErrNoService = errors.New("no Pulsegate answers there: start it with `pulsegate serve`")
 
@@ -97,16 +101,19 @@ func (c *Client) List(ctx context.Context, kind Kind) ([]Entry, error) {
 func ask[T any](ctx context.Context, c *Client, verb string, q request) (T, error) {
 	var result T
 	q.By = c.by
-	data, err := json.Marshal(q)
-	if err != nil {
-		return result, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
-	m, err := c.nc.RequestWithContext(ctx, subjects+"."+verb, data)
+	m, err := c.request(ctx, verb, q)
+	// The replica that was asked may hang while others do not. What adds or makes
+	// a key must not be asked twice.
+	for verb != "add" && verb != "rotate" && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		m, err = c.request(ctx, verb, q)
+	}
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return result, ErrNoService
+	case errors.Is(err, context.DeadlineExceeded):
+		return result, fmt.Errorf("no gate has answered in time (%w): look with show whether the change was made, and try again", err)
 	case err != nil:
 		return result, fmt.Errorf("asking the registry: %w", err)
 	}
@@ -117,6 +124,19 @@ func ask[T any](ctx context.Context, c *Client, verb string, q request) (T, erro
 		return result, fmt.Errorf("the registry's answer cannot be read: %w", err)
 	}
 	return result, nil
+}
+
+// request asks once. What has not been answered by attemptLimit must not be
+// carried out later, over what somebody else has done by then.
+func (c *Client) request(ctx context.Context, verb string, q request) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
+	defer cancel()
+	q.Expires, _ = ctx.Deadline()
+	data, err := json.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	return c.nc.RequestWithContext(ctx, subjects+"."+verb, data)
 }
 
 // remote is an error of the gate, told apart by its code.

@@ -18,6 +18,8 @@ const (
 	renewLimit = time.Second
 	// renewPause is how long a failed renewal waits for the next.
 	renewPause = 50 * time.Millisecond
+	// roundsApart is the least time between two rounds.
+	roundsApart = 5 * time.Millisecond
 )
 
 // currency keeps a replica's knowledge of the bucket up to date, and knows how
@@ -28,6 +30,11 @@ const (
 // a refusal that is confirmed so was not due to a lag. All that wait share one
 // round, so a flood of forged readings costs no more look-ups than a trickle.
 type currency struct {
+	// told and toldAt are the revision that the other replicas were told last,
+	// and when; only the goroutine of the rounds looks at them.
+	told   uint64
+	toldAt time.Time
+
 	// since is when the last successful round began, in nanoseconds after
 	// origin by the monotonic clock, and one more; 0 is never.
 	since  atomic.Int64
@@ -91,6 +98,18 @@ func (r *Registry) keepCurrent() {
 			next = renewPause
 		}
 		timer.Reset(next)
+		r.rest()
+	}
+}
+
+// rest keeps rounds apart, so that forged readings, each of which asks for one,
+// cannot make the bucket answer more than a bounded number of times a second.
+func (r *Registry) rest() {
+	timer := time.NewTimer(roundsApart)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.closing:
 	}
 }
 
@@ -105,7 +124,11 @@ func (r *Registry) round() bool {
 	}
 	r.currency.since.Store(int64(began.Sub(r.currency.origin)) + 1)
 	r.currency.answer(waiting, true)
-	_ = r.announce() // the next round says it again
+	if revision := r.Revision(); revision != r.currency.told || began.Sub(r.currency.toldAt) >= renewEvery {
+		if r.announce() == nil { // else the next round says it again
+			r.currency.told, r.currency.toldAt = revision, began
+		}
+	}
 	return true
 }
 

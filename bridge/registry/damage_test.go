@@ -108,6 +108,10 @@ func TestProofsOfTheMasters(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `master key "1"`) || !strings.Contains(err.Error(), "bring the right master.key") || strings.Contains(err.Error(), "ff0102") {
 		t.Errorf("another master with the same id: %v", err)
 	}
+	_, err = s.tryReplica(t, withMasters("stranger "+other[2:]))
+	if err == nil || !strings.Contains(err.Error(), "none of this replica's master keys") {
+		t.Errorf("a stranger's master under an id of its own: %v", err)
+	}
 	_, err = s.tryReplica(t, withMasters("next "+other[2:]+oneMaster))
 	must(t, err) // a new one, with which the registry holds now
 	_, err = s.tryReplica(t, withMasters(twoMasters))

@@ -28,15 +28,19 @@ func (r *Registry) proveOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	added := false
+	added, shared := false, len(proofs) == 0
 	for _, m := range r.masters.all {
 		known, ok := proofs[m.ID]
+		shared = shared || ok
 		switch {
 		case !ok:
 			proofs[m.ID], added = m.proof(), true
 		case known != m.proof():
 			return fmt.Errorf("the master key %q is not the one that this registry was made with: bring the right master.key into the data directory", m.ID)
 		}
+	}
+	if !shared {
+		return fmt.Errorf("none of this replica's master keys is one that this registry was made with: bring the right master.key into the data directory")
 	}
 	if !added {
 		return nil

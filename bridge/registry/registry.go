@@ -75,7 +75,9 @@ type Registry struct {
 
 	mu      sync.RWMutex
 	members map[string]*member
-	changed chan struct{}
+	// disabled are the ids of entries that cannot be used.
+	disabled map[string]struct{}
+	changed  chan struct{}
 }
 
 // Open loads the bucket and watches it. It returns when all that the bucket
@@ -86,6 +88,7 @@ func Open(ctx context.Context, nc *nats.Conn, bucket jetstream.KeyValue, masters
 		closing:  make(chan struct{}),
 		watch:    watch{again: make(chan struct{}, 1), loaded: make(chan struct{})},
 		members:  make(map[string]*member),
+		disabled: make(map[string]struct{}),
 		changed:  make(chan struct{}),
 		currency: currency{origin: o.Now(), wake: make(chan struct{}, 1)},
 		peers:    peers{known: make(map[string]peer), changed: make(chan struct{}), met: make(chan struct{})},
@@ -176,6 +179,7 @@ func (r *Registry) tell(id string) {
 func (r *Registry) apply(update jetstream.KeyValueEntry) {
 	id := update.Key()
 	var m *member
+	bad := false
 	if update.Operation() == jetstream.KeyValuePut && id != keyProofs {
 		e, err := parseEntry(id, update.Value())
 		if err == nil {
@@ -183,14 +187,20 @@ func (r *Registry) apply(update jetstream.KeyValueEntry) {
 		}
 		if err != nil {
 			// One bad entry disables its device and nothing else.
+			bad = true
 			r.options.Log.Error().Err(err).Str("device", id).Msg("registry entry cannot be used; the device is disabled until it is mended")
 		}
 	}
 	r.mu.Lock()
-	if m == nil {
-		delete(r.members, id)
-	} else {
+	delete(r.disabled, id)
+	switch {
+	case m != nil:
 		r.members[m.id] = m
+	case bad:
+		r.disabled[id] = struct{}{}
+		fallthrough
+	default:
+		delete(r.members, id)
 	}
 	r.mu.Unlock()
 	r.applied(update.Revision())
@@ -275,6 +285,14 @@ func (r *Registry) Size() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return len(r.members)
+}
+
+// Disabled is how many entries this replica cannot use: damaged ones, and those
+// whose master secret it lacks.
+func (r *Registry) Disabled() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.disabled)
 }
 
 // Revision is the last change that this replica has applied.

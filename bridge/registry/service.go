@@ -37,6 +37,9 @@ type request struct {
 	Overlap time.Duration `json:"overlap,omitempty"`
 	After   string        `json:"after,omitempty"`
 	By      string        `json:"by,omitempty"`
+	// Expires is when nobody waits for the answer any more: then nothing may be
+	// done, since a later request may have been answered meanwhile.
+	Expires time.Time `json:"expires,omitzero"`
 }
 
 // Result is the answer to a change.
@@ -126,8 +129,8 @@ func (s *server) verbs() map[string]verb {
 		}),
 		"show":        func(ctx context.Context, q request) (any, error) { return r.Show(ctx, q.Kind, q.ID) },
 		"list":        func(ctx context.Context, q request) (any, error) { return s.list(ctx, q) },
-		"credentials": func(ctx context.Context, q request) (any, error) { return r.credentialsNow(ctx, q.ID) },
-		"keys":        func(ctx context.Context, q request) (any, error) { return s.keys(ctx, q.ID) },
+		"credentials": s.reading("credentials", func(ctx context.Context, q request) (any, error) { return r.credentialsNow(ctx, q.ID) }),
+		"keys":        s.reading("keys", func(ctx context.Context, q request) (any, error) { return s.keys(ctx, q.ID) }),
 	}
 }
 
@@ -161,6 +164,18 @@ func (s *server) list(ctx context.Context, q request) ([]Entry, error) {
 		entries = entries[:len(entries)/2]
 	}
 	return entries, err
+}
+
+// reading wraps a verb that tells secrets: whoever has an operator's URL may ask
+// for them, and it must be seen who did.
+func (s *server) reading(name string, tell verb) verb {
+	return func(ctx context.Context, q request) (any, error) {
+		secrets, err := tell(ctx, q)
+		if err == nil {
+			s.audit(Change{Verb: name, Kind: q.Kind, ID: q.ID, By: q.By, Time: s.registry.options.Now().UTC()})
+		}
+		return secrets, err
+	}
 }
 
 // changing wraps a change: it is audited, and answered with new credentials
@@ -213,6 +228,14 @@ func reply(ctx context.Context, data []byte, handle verb) *nats.Msg {
 	if !isText(q.By) {
 		return refusal(codeInvalid, "the name of who asks must be printable and not long")
 	}
+	if !q.Expires.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, q.Expires)
+		defer cancel()
+	}
+	if ctx.Err() != nil {
+		return refusal(codeLate, "the request came too late and was not carried out; if it was not, the clocks of operator and gate are apart")
+	}
 	result, err := handle(ctx, q)
 	if err != nil {
 		return refusal(codeOf(err), err.Error())
@@ -233,6 +256,7 @@ const (
 	codeBadID    = "422"
 	codeKey      = "424"
 	codeUnknown  = "404"
+	codeLate     = "408"
 	codeExists   = "409"
 	codeConflict = "412"
 	codeInternal = "500"

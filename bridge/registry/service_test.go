@@ -55,6 +55,7 @@ func TestOperatorsVerbs(t *testing.T) {
 	if again, err := c.Credentials(within(t), "w-1"); err != nil || again != *was.Credentials {
 		t.Errorf("asked again the credentials differ (%v)", err)
 	}
+	wantChange(t, audit, registry.Change{Verb: "credentials", ID: "w-1"})
 
 	moved, err := c.Assign(within(t), "w-1", "p-2")
 	must(t, err)
@@ -128,6 +129,7 @@ func TestOperatorsVerbsForGateways(t *testing.T) {
 	if got, err := c.Credentials(within(t), "g-1"); err != nil || got != *made.Credentials {
 		t.Errorf("asked again the credentials differ (%v)", err)
 	}
+	wantChange(t, audit, registry.Change{Verb: "credentials", ID: "g-1"})
 	_, err = c.Keys(within(t), "g-1")
 	wantError(t, err, registry.ErrUnknown)
 	_, err = c.Rotate(within(t), "g-1", 0)
@@ -343,6 +345,48 @@ func TestNoSecretIsTold(t *testing.T) {
 	} {
 		if secret == "" || strings.Contains(told, secret) {
 			t.Errorf("the %s is told", name)
+		}
+	}
+}
+
+// TestARequestThatCameTooLateIsNotCarriedOut sends what a client gave up waiting
+// for: carried out now, it would undo what was done since.
+func TestARequestThatCameTooLateIsNotCarriedOut(t *testing.T) {
+	s := newSite(t)
+	r := s.replica(t)
+	s.serve(t, r)
+	c, nc := s.operator(t)
+	_, err := c.Add(within(t), device("w-1"))
+	must(t, err)
+	past, err := json.Marshal(time.Now().Add(-time.Second))
+	must(t, err)
+	m, err := nc.Request("gate.registry.assign", []byte(`{"kind":"device","id":"w-1","patient_id":"p-late","expires":`+string(past)+`}`), 10*time.Second)
+	must(t, err)
+	if code := m.Header.Get("Nats-Service-Error-Code"); code != "408" {
+		t.Errorf("error code %q, want 408", code)
+	}
+	e, err := c.Show(within(t), registry.KindDevice, "w-1")
+	must(t, err)
+	if e.Patient() == "p-late" {
+		t.Error("the request was carried out")
+	}
+}
+
+// TestReadingSecretsIsAudited asks for credentials and keys.
+func TestReadingSecretsIsAudited(t *testing.T) {
+	s := newSite(t)
+	r := s.replica(t)
+	audit := s.serve(t, r)
+	c, _ := s.operator(t)
+	_, err := c.Add(within(t), device("w-1"))
+	must(t, err)
+	_, err = c.Credentials(within(t), "w-1")
+	must(t, err)
+	_, err = c.Keys(within(t), "w-1")
+	must(t, err)
+	for _, verb := range []string{"add", "credentials", "keys"} {
+		if change := <-audit; change.Verb != verb || change.ID != "w-1" {
+			t.Errorf("audited: %+v, want %s of w-1", change, verb)
 		}
 	}
 }

@@ -156,5 +156,6 @@ func (r *Registry) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.members = make(map[string]*member)
+	r.disabled = make(map[string]struct{})
 	r.revision.Store(0)
 }
