@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -14,6 +15,9 @@ import (
 
 	"github.com/pulsegate/pulsegate/bridge/reading"
 )
+
+// errDamaged says that an entry is there and cannot be used.
+var errDamaged = errors.New("the registry's entry cannot be used")
 
 // spreadLimit bounds how long a change may take to be applied everywhere.
 const spreadLimit = 5 * time.Second
@@ -56,7 +60,7 @@ func (r *Registry) newEntry(n New) (Entry, error) {
 	var enrolment [enrolmentSize]byte
 	_, _ = rand.Read(enrolment[:]) // never fails, see crypto/rand
 	e := Entry{
-		Kind: n.Kind, ID: n.ID, State: Active, Ward: n.Ward, Labels: n.Labels,
+		Kind: n.Kind, ID: n.ID, State: cmp.Or(n.State, Active), Ward: n.Ward, Labels: n.Labels,
 		Enrolment: hex.EncodeToString(enrolment[:]), Master: master.ID, Added: now, Changed: now, ChangedBy: n.By,
 	}
 	if n.Kind == KindGateway {
@@ -154,7 +158,7 @@ func (r *Registry) read(ctx context.Context, kind Kind, id string) (Entry, uint6
 }
 
 func damaged(kind Kind, id string, err error) error {
-	return fmt.Errorf("%s %s: the registry's entry cannot be used: %w; remove it and add it again", kind, id, err)
+	return fmt.Errorf("%s %s: %w: %w; remove it and add it again", kind, id, errDamaged, err)
 }
 
 // Assign gives a device to another patient, from now on.
@@ -304,6 +308,8 @@ func (r *Registry) List(ctx context.Context, kind Kind, after string, limit int)
 		e, _, err := r.read(ctx, kind, id)
 		switch {
 		case errors.Is(err, ErrUnknown): // removed meanwhile
+		case errors.Is(err, errDamaged):
+			entries = append(entries, Entry{Kind: kind, ID: id, State: Damaged})
 		case err != nil:
 			return nil, err
 		default:

@@ -35,7 +35,7 @@ func NewClient(nc *nats.Conn, by string) *Client { return &Client{nc: nc, by: by
 func (c *Client) Add(ctx context.Context, n New) (Result, error) {
 	return ask[Result](ctx, c, "add", request{
 		Kind: n.Kind, ID: n.ID, Patient: n.Patient, Ward: n.Ward, Labels: n.Labels, Key: n.Key,
-		Carries: n.Carries, Prefixes: n.Prefixes,
+		Carries: n.Carries, Prefixes: n.Prefixes, State: n.State,
 	})
 }
 

@@ -165,3 +165,37 @@ func TestFirstOpensAtOnce(t *testing.T) {
 		t.Errorf("%d were refused, want half of %d", refused, cap(results))
 	}
 }
+
+// TestADamagedEntryIsListed shows what would otherwise be found out by adding it.
+func TestADamagedEntryIsListed(t *testing.T) {
+	s := newSite(t)
+	r := s.replica(t)
+	_, err := r.Add(within(t), device("w-1"))
+	must(t, err)
+	revision, err := s.bucket.PutString(within(t), "w-2", "{")
+	must(t, err)
+	must(t, r.Await(within(t), revision))
+	entries, err := r.List(within(t), registry.KindDevice, "", 10)
+	must(t, err)
+	if len(entries) != 2 || entries[1].ID != "w-2" || entries[1].State != registry.Damaged || r.Disabled() != 1 {
+		t.Errorf("listed are %+v, disabled %d", entries, r.Disabled())
+	}
+	_, err = r.Remove(within(t), registry.KindDevice, "w-2")
+	must(t, err)
+	if r.Disabled() != 0 {
+		t.Errorf("%d entries are disabled after the removal", r.Disabled())
+	}
+}
+
+// TestEnrolledAsRevoked restores a stolen device: it is cut off from the start.
+func TestEnrolledAsRevoked(t *testing.T) {
+	s := newSite(t)
+	r := s.replica(t)
+	n := device("w-1")
+	n.State = registry.Revoked
+	_, err := r.Add(within(t), n)
+	must(t, err)
+	if d, known := r.Device("w-1"); !known || !d.Revoked {
+		t.Errorf("the device is %+v, %v", d, known)
+	}
+}

@@ -28,6 +28,8 @@ type State string
 const (
 	Active  State = "active"
 	Revoked State = "revoked"
+	// Damaged is the state, in lists alone, of an entry that cannot be used.
+	Damaged State = "damaged"
 )
 
 // Entry is what the bucket holds of an identity, under its id. It holds no

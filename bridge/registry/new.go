@@ -32,6 +32,9 @@ type New struct {
 	// Key is an imported signing key; nil derives one.
 	Key               []byte
 	Carries, Prefixes []string
+	// State is Active where it is empty; a fleet that is restored has revoked
+	// devices too.
+	State State
 	// By is who asks, for the record.
 	By string
 }
@@ -40,6 +43,9 @@ type New struct {
 func (n *New) check() error {
 	if n.Kind != KindDevice && n.Kind != KindGateway {
 		return fmt.Errorf("%w: kind must be %s or %s", ErrInvalid, KindDevice, KindGateway)
+	}
+	if n.State != "" && n.State != Active && n.State != Revoked {
+		return fmt.Errorf("%w: state must be %s or %s", ErrInvalid, Active, Revoked)
 	}
 	if !reading.ValidID(n.ID) {
 		return fmt.Errorf("%s id %q: %w", n.Kind, n.ID, ErrBadID)

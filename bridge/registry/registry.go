@@ -324,6 +324,12 @@ func (r *Registry) ids(kind Kind, after string, limit int) []string {
 			all = append(all, id)
 		}
 	}
+	// What cannot be read may be anything; it is shown among the devices.
+	for id := range r.disabled {
+		if id > after && kind == KindDevice {
+			all = append(all, id)
+		}
+	}
 	r.mu.RUnlock()
 	slices.Sort(all)
 	return all[:min(limit, len(all))]

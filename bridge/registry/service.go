@@ -33,6 +33,7 @@ type request struct {
 	Key      []byte            `json:"key,omitempty"`
 	Carries  []string          `json:"carries,omitempty"`
 	Prefixes []string          `json:"prefixes,omitempty"`
+	State    State             `json:"state,omitempty"`
 	// Overlap is in nanoseconds.
 	Overlap time.Duration `json:"overlap,omitempty"`
 	After   string        `json:"after,omitempty"`
@@ -107,7 +108,7 @@ func (s *server) verbs() map[string]verb {
 	r := s.registry
 	return map[string]verb{
 		"add": s.changing("add", func(ctx context.Context, q request) (Applied, error) {
-			return r.Add(ctx, New{q.Kind, q.ID, q.Patient, q.Ward, q.Labels, q.Key, q.Carries, q.Prefixes, q.By})
+			return r.Add(ctx, New{q.Kind, q.ID, q.Patient, q.Ward, q.Labels, q.Key, q.Carries, q.Prefixes, q.State, q.By})
 		}),
 		"assign": s.changing("assign", func(ctx context.Context, q request) (Applied, error) {
 			return r.Assign(ctx, q.ID, q.Patient, q.By)

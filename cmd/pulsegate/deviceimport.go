@@ -110,6 +110,7 @@ func (i *importing) one(ctx context.Context, row deviceRow) (registry.Credential
 	if err != nil || row.State != registry.Revoked || i.enrolled[row.DeviceID].State == registry.Revoked {
 		return credentials, err
 	}
+	// Revoking again changes nothing where it was enrolled so.
 	result, err := i.client.Revoke(ctx, registry.KindDevice, row.DeviceID)
 	i.note(result, 0)
 	return credentials, err
@@ -119,6 +120,7 @@ func (i *importing) enrol(ctx context.Context, row deviceRow) (registry.Credenti
 	if _, ok := i.enrolled[row.DeviceID]; !ok {
 		result, err := i.client.Add(ctx, registry.New{
 			Kind: registry.KindDevice, ID: row.DeviceID, Patient: row.PatientID, Ward: row.Ward, Labels: row.Labels, Key: row.key,
+			State: row.State,
 		})
 		if err == nil {
 			i.note(result, 1)
