@@ -3,7 +3,7 @@
 # A mirror of Go's modules is given with --build-arg GOPROXY=URL.
 
 FROM golang:1.26 AS build
-ARG GOPROXY=https://proxy.golang.org,direct
+ARG GOPROXY
 WORKDIR /src
 # The modules are a layer of their own, so that they are fetched again only when they change.
 COPY go.mod go.sum ./
