@@ -286,3 +286,18 @@ func TestNewCertificatesWhileConnectionsStayOpen(t *testing.T) {
 	old.Send(mqttest.Publish(1, 1, d.Topic, d.sign(t)))
 	old.ExpectBytes(0x40, 2, 0, 1)
 }
+
+// TestAFailedHandshakeIsAudited shows a certificate of an authority that the
+// gate does not trust: the login fails before MQTT begins.
+func TestAFailedHandshakeIsAudited(t *testing.T) {
+	t.Parallel()
+	w := startWard(t, config.ClientCertificate)
+	audit := w.subscribe(t, "security", "audit.login.>")
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: mqttest.Patience}, "tcp", w.host(t, "mqtts"), w.tls(certstest.New(t).Issue(t, "w-0001")))
+	if err == nil { // in TLS 1.3 the client hears of it when it reads
+		defer conn.Close()
+	}
+	if m := receive(t, audit); m.Subject != "audit.login.refused" || !strings.Contains(string(m.Data), "TLS handshake") {
+		t.Errorf("%s: %s", m.Subject, m.Data)
+	}
+}
