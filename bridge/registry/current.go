@@ -30,11 +30,6 @@ const (
 // a refusal that is confirmed so was not due to a lag. All that wait share one
 // round, so a flood of forged readings costs no more look-ups than a trickle.
 type currency struct {
-	// told and toldAt are the revision that the other replicas were told last,
-	// and when; only the goroutine of the rounds looks at them.
-	told   uint64
-	toldAt time.Time
-
 	// since is when the last successful round began, in nanoseconds after
 	// origin by the monotonic clock, and one more; 0 is never.
 	since  atomic.Int64
@@ -124,11 +119,7 @@ func (r *Registry) round() bool {
 	}
 	r.currency.since.Store(int64(began.Sub(r.currency.origin)) + 1)
 	r.currency.answer(waiting, true)
-	if revision := r.Revision(); revision != r.currency.told || began.Sub(r.currency.toldAt) >= renewEvery {
-		if r.announce() == nil { // else the next round says it again
-			r.currency.told, r.currency.toldAt = revision, began
-		}
-	}
+	_ = r.announce() // the next round says it again
 	return true
 }
 
