@@ -12,16 +12,16 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 	"github.com/rs/zerolog"
-	"golang.org/x/time/rate"
 
+	"github.com/pulsegate/pulsegate/bridge/clock"
 	"github.com/pulsegate/pulsegate/bridge/config"
 	"github.com/pulsegate/pulsegate/bridge/egress"
 	"github.com/pulsegate/pulsegate/bridge/engine"
 	"github.com/pulsegate/pulsegate/bridge/ingress"
+	"github.com/pulsegate/pulsegate/bridge/ingress/source"
 	"github.com/pulsegate/pulsegate/bridge/monitor"
 	"github.com/pulsegate/pulsegate/bridge/reading"
 	"github.com/pulsegate/pulsegate/bridge/registry"
@@ -31,7 +31,9 @@ import (
 // Options are what is not configuration. Their zero values are ready.
 type Options struct {
 	Log zerolog.Logger
-	// Now is the clock; nil is time.Now.
+	// Now is the clock that readings are judged by, once it has been found to be
+	// NATS'; nil is time.Now. Durations are always measured by the machine's
+	// monotonic clock.
 	Now func() time.Time
 	// Version is the program's, a semantic version; empty is 0.0.0.
 	Version string
@@ -40,9 +42,9 @@ type Options struct {
 	Tap func(topic string, payload []byte)
 }
 
-// keepHistory is how long keys and assignments are kept after they ended: as
-// long as late readings will be.
-const keepHistory = 72 * time.Hour
+// leastHistory is how long keys and assignments are kept after they ended, or as
+// long as late readings are taken, if that is longer.
+const leastHistory = 72 * time.Hour
 
 // MasterKeyFile is the name of the master secret in the data directory.
 const MasterKeyFile = "master.key"
@@ -52,8 +54,16 @@ type Bridge struct {
 	engine   *engine.Engine
 	store    *egress.Store
 	registry *registry.Registry
+	// broker is nil where readings come only from another, and source where
+	// there is no other.
 	broker   atomic.Pointer[ingress.Broker]
+	source   *source.Source
 	monitor  *monitor.Server
+	clock    *clock.Clock
+	stopping atomic.Bool
+	// hurry ends all waiting of who is over a limit; nil before there is a gate.
+	hurry  func()
+	failed chan error
 	// closers end the parts, the last started first.
 	closers []func(context.Context) error
 }
@@ -68,7 +78,7 @@ func Start(ctx context.Context, c config.Config, o Options) (*Bridge, error) {
 	if o.Version == "" {
 		o.Version = "0.0.0"
 	}
-	b := &Bridge{}
+	b := &Bridge{failed: make(chan error, 1)}
 	if err := b.start(ctx, c, o); err != nil {
 		return nil, errors.Join(err, b.Close(ctx))
 	}
@@ -81,24 +91,29 @@ func (b *Bridge) start(ctx context.Context, c config.Config, o Options) error {
 	if err != nil {
 		return err
 	}
+	b.openClock(ctx, c, o)
 	verifier, err := b.openRegistry(ctx, c, o, bucket, store)
 	if err != nil {
 		return err
 	}
 	g := &gate{
-		registry: b.registry, verifier: verifier, memory: verify.NewMemory(c.ReplayMemory.MaxReadings),
-		store: store, metrics: metrics, now: o.Now, tap: o.Tap, log: o.Log,
+		registry: b.registry, verifier: verifier, clock: b.clock, memory: verify.NewMemory(c.ReplayMemory.MaxReadings),
+		store: store, metrics: metrics, now: time.Now, tap: o.Tap, log: o.Log,
 		sampled:    o.Log.Sample(&zerolog.BurstSampler{Burst: 5, Period: 10 * time.Second}),
 		remembered: time.Duration(c.Freshness.MaxAge + c.Store.Deadline),
-		failures:   rate.NewLimiter(10, 100),
 		patience:   time.Duration(c.Store.Deadline),
+		fair:       newFairness(c.Limits),
+		refusals:   newRefusals(c.Limits.RejectionRate, store, metrics),
+		hangUp:     b.hangUp,
 	}
-	broker, err := openBroker(c, o, g)
-	if err != nil {
+	b.hurry = g.fair.stop
+	b.later(g.refusals.close)
+	if err := b.openDoors(c, o, g); err != nil {
 		return err
 	}
-	b.broker.Store(broker)
-	b.later(broker.Close)
+	if b.engine.Embedded() {
+		b.watchEmbedded()
+	}
 	b.gauges(metrics, g)
 	b.monitor, err = openMonitor(c.HTTP, o, metrics, b.ready)
 	if err != nil {
@@ -128,13 +143,20 @@ func (b *Bridge) openStore(ctx context.Context, c config.Config, o Options) (buc
 		return nil, nil, err
 	}
 	store, err = egress.NewStore(b.engine.Conn(), egress.Options{
-		Deadline: time.Duration(c.Store.Deadline), Replica: replica(), Now: o.Now, Log: o.Log,
+		Deadline: time.Duration(c.Store.Deadline), UnavailableAfter: time.Duration(c.Store.UnavailableAfter), Replica: replica(), Now: time.Now, Log: o.Log,
+		Late: lateOptions(c),
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	b.store = store
-	b.later(store.Close)
+	b.later(func(ctx context.Context) error {
+		// Its events are best effort: no reason to end as failed.
+		if err := store.Close(ctx); err != nil {
+			o.Log.Warn().Err(err).Msg("events may be missing from the streams of rejections and the audit")
+		}
+		return nil
+	})
 	return bucket, store, nil
 }
 
@@ -147,6 +169,17 @@ func (b *Bridge) openEngine(ctx context.Context, o engine.Options, layout egress
 	return egress.Ensure(ctx, e.Conn(), layout)
 }
 
+// openClock compares the clock with NATS', for the first time before anybody can
+// connect. One that is off keeps everybody out until it is right.
+func (b *Bridge) openClock(ctx context.Context, c config.Config, o Options) {
+	b.clock = clock.New(clock.Options{
+		Wall: o.Now, Tolerance: time.Duration(c.Freshness.ClockTolerance), Log: o.Log,
+		Ask: func(ctx context.Context) (time.Time, error) { return egress.ServerTime(ctx, b.engine.Conn()) },
+	})
+	b.later(b.clock.Close)
+	_ = b.clock.First(ctx)
+}
+
 // openRegistry loads the devices and serves them to operators.
 func (b *Bridge) openRegistry(ctx context.Context, c config.Config, o Options, bucket jetstream.KeyValue, store *egress.Store) (*verify.Verifier, error) {
 	masters, err := mastersOf(ctx, c, bucket)
@@ -155,7 +188,7 @@ func (b *Bridge) openRegistry(ctx context.Context, c config.Config, o Options, b
 	}
 	b.registry, err = registry.Open(ctx, b.engine.Conn(), bucket, masters, registry.Options{
 		Topic:   func(device string) string { return verify.DeviceTopic(c.MQTT.Topic, device) },
-		Replica: replica(), KeepHistory: keepHistory, Changed: b.disconnect, Now: o.Now, Log: o.Log,
+		Replica: replica(), KeepHistory: max(leastHistory, time.Duration(c.Freshness.MaxLate)), Changed: b.disconnect, Now: time.Now, Doubt: b.clock.Err, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -163,8 +196,8 @@ func (b *Bridge) openRegistry(ctx context.Context, c config.Config, o Options, b
 	b.later(func(context.Context) error { return b.registry.Close() })
 	verifier, err := verify.New(verify.Config{
 		Topic: c.MQTT.Topic, MaxAge: time.Duration(c.Freshness.MaxAge), MaxFuture: time.Duration(c.Freshness.MaxFuture),
-		Late: verify.LatePolicy(c.Freshness.Late),
-	}, b.registry, o.Now)
+		Late: verify.LatePolicy(c.Freshness.Late), MaxLate: time.Duration(c.Freshness.MaxLate),
+	}, b.registry, b.clock.Read)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
@@ -206,34 +239,6 @@ func mastersOf(ctx context.Context, c config.Config, bucket jetstream.KeyValue) 
 
 func (b *Bridge) later(closer func(context.Context) error) { b.closers = append(b.closers, closer) }
 
-func (b *Bridge) gauges(m *monitor.Metrics, g *gate) {
-	m.Gauge("pulsegate_connections", "MQTT connections that are open.", func() float64 { return float64(b.broker.Load().Connections()) })
-	m.Counter("pulsegate_tls_handshakes_failed_total", "MQTT connections that ended in the TLS handshake.", func() float64 { return float64(b.broker.Load().HandshakesFailed()) })
-	m.Gauge("pulsegate_store_pending", "Readings that wait for the store's confirmation.", func() float64 { return float64(g.store.Pending()) })
-	m.Gauge("pulsegate_replay_memory_readings", "Readings that the replay memory holds.", func() float64 { return float64(g.memory.Size()) })
-	m.Gauge("pulsegate_registry_devices", "Devices that are enrolled.", func() float64 { return float64(b.registry.Size()) })
-	m.Gauge("pulsegate_registry_disabled_entries", "Entries of the registry that this replica cannot use: damaged, or its master key is missing here.", func() float64 { return float64(b.registry.Disabled()) })
-	m.Gauge("pulsegate_registry_revision", "Last change of the registry that this replica has applied.", func() float64 { return float64(b.registry.Revision()) })
-}
-
-// ready says why new connections should go elsewhere, or nil.
-func (b *Bridge) ready() error {
-	if status := b.engine.Conn().Status(); status != nats.CONNECTED {
-		return fmt.Errorf("NATS is not connected: %s", status)
-	}
-	return errors.Join(b.registry.Err(), b.store.Err())
-}
-
-// disconnect closes the connection of one who may no longer have it.
-func (b *Bridge) disconnect(id string) {
-	if _, known := b.registry.Known(id); known {
-		return
-	}
-	if broker := b.broker.Load(); broker != nil {
-		broker.Disconnect(id)
-	}
-}
-
 // Registry is the gate's registry.
 func (b *Bridge) Registry() *registry.Registry { return b.registry }
 
@@ -246,22 +251,21 @@ func (b *Bridge) Enrol(ctx context.Context, device, patient string) (registry.Cr
 	return b.registry.Credentials(device)
 }
 
-// MQTT is the address of the first of Listeners, host:port.
-func (b *Bridge) MQTT() string { return b.broker.Load().Addr().String() }
-
-// Listeners are the URLs that devices connect to, that of MQTT first: mqtt,
-// mqtts, ws or wss, with host and port.
-func (b *Bridge) Listeners() []string { return b.broker.Load().URLs() }
-
 // HTTP is the address of health and metrics, host:port.
 func (b *Bridge) HTTP() string { return b.monitor.Addr().String() }
 
 // NATS is the URL of NATS, without credentials.
 func (b *Bridge) NATS() string { return b.engine.URL() }
 
-// Close stops the parts, the door first. It returns when all have ended, or
-// soon after ctx is done.
+// Close fails readiness, refuses new connections, lets what is in flight finish
+// until ctx is done, and then stops the parts. It returns when all have ended,
+// or soon after ctx is done; what is undecided by then is not acknowledged.
 func (b *Bridge) Close(ctx context.Context) error {
+	if b.hurry != nil {
+		b.hurry()
+	}
+	ctx, cancel := b.drain(ctx)
+	defer cancel()
 	var all error
 	for i := len(b.closers) - 1; i >= 0; i-- {
 		all = errors.Join(all, b.closers[i](ctx))

@@ -1,17 +1,16 @@
 package bridge
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/time/rate"
 
+	"github.com/pulsegate/pulsegate/bridge/clock"
 	"github.com/pulsegate/pulsegate/bridge/egress"
 	"github.com/pulsegate/pulsegate/bridge/ingress"
+	"github.com/pulsegate/pulsegate/bridge/limits"
 	"github.com/pulsegate/pulsegate/bridge/monitor"
 	"github.com/pulsegate/pulsegate/bridge/registry"
 	"github.com/pulsegate/pulsegate/bridge/verify"
@@ -31,53 +30,55 @@ type gate struct {
 	// remembered is how long after its timestamp a reading may still come
 	// again: its greatest age, and as long as a copy may wait for the store.
 	remembered time.Duration
-	// failures bounds the audit events of refused connections; the metric
-	// counts all of them.
-	failures *rate.Limiter
+	fair       *fairness
+	refusals   *refusals
+	// hangUp closes the connection of a client.
+	hangUp func(id string)
 	// patience is how long a message waits until the registry is certain.
 	patience time.Duration
-	now      func() time.Time
-	tap      func(topic string, payload []byte)
-	log      zerolog.Logger
+	clock    *clock.Clock
+	// now is the machine's clock, which leases are measured by.
+	now func() time.Time
+	tap func(topic string, payload []byte)
+	log zerolog.Logger
 	// sampled is log for what an outage would write for every reading.
 	sampled zerolog.Logger
-}
-
-// refusedLogin is the audit's event of a connection that was refused.
-type refusedLogin struct {
-	ClientID string    `json:"client_id"`
-	Username string    `json:"username"`
-	Remote   string    `json:"remote"`
-	Time     time.Time `json:"time"`
-	Reason   string    `json:"reason"`
 }
 
 // Admit implements ingress.Door: the user name or the certificate's name is the
 // id of a device or gateway, and so is the client id, since otherwise one could
 // take over another's session.
 func (g *gate) Admit(c ingress.Connection) (ingress.Handler, ingress.Admission) {
-	if !g.registry.Leased(g.now()) || g.store.Err() != nil {
+	if !g.sure() || g.store.Err() != nil {
 		return nil, ingress.Unavailable
+	}
+	pair := limits.Pair{Address: limits.AddressOf(c.Remote), Name: short(claimed(c))}
+	if a := g.fair.admit(pair, g.now()); a != ingress.Welcome {
+		g.refused(c, "more attempts than are looked at, from its address or after failures under its name there")
+		return nil, a
 	}
 	identity, refusal := g.identify(c)
 	if refusal != "" {
 		g.refused(c, refusal)
+		g.fair.failed(g.fair.logins, pair, g.now())
 		return nil, ingress.BadCredentials
 	}
 	if c.ClientID != identity.ID {
 		g.refused(c, "the client identifier is not the id of whose password or certificate it is")
 		return nil, ingress.NotAuthorized
 	}
-	one := &caller{gate: g, identity: identity, remote: c.Remote}
+	one := &caller{gate: g, identity: identity, name: identity.ID, remote: c.Remote, purse: g.fair.purse(identity, pair)}
 	one.session = one.newSession()
 	return one, ingress.Welcome
 }
 
+// sure says whether this replica may judge now: it knows all devices, and its
+// clock is right.
+func (g *gate) sure() bool { return g.registry.Leased(g.now()) && g.clock.Err() == nil }
+
 func (g *gate) refused(c ingress.Connection, reason string) {
 	g.metrics.AuthenticationFailed()
-	if g.failures.AllowN(g.now(), 1) {
-		g.store.Audit("login.refused", refusedLogin{short(c.ClientID), short(c.Username), c.Remote, g.now().UTC(), reason})
-	}
+	g.refusals.login(c, reason, g.now())
 }
 
 // handshakeFailed makes a refused connection of a failed TLS handshake: with
@@ -95,12 +96,29 @@ func short(name string) string {
 	return strings.ToValidUTF8(name, "")
 }
 
+// claimed is the name that a client wants to be let in by.
+func claimed(c ingress.Connection) string {
+	switch c.Demand {
+	case ingress.Nothing:
+		return c.ClientID
+	case ingress.Certificate:
+		return c.Certificate
+	}
+	return c.Username
+}
+
 // caller is one connection's way through the gate.
 type caller struct {
 	*gate
+	// identity is empty where messages come without a connection of their own.
 	identity registry.Identity
-	session  *verify.Session
-	remote   string
+	// name is the connection's in rejections.
+	name    string
+	session *verify.Session
+	remote  string
+	purse   purse
+	// cut is set once the connection has been closed for its bad signatures.
+	cut atomic.Bool
 }
 
 func (c *caller) newSession() *verify.Session {
@@ -112,183 +130,48 @@ func (c *caller) newSession() *verify.Session {
 	})
 }
 
-// Handle implements ingress.Handler.
+// Handle implements ingress.Handler. Who is over a limit waits after his message
+// has gone its way: meanwhile his next one is not read, and this one holds no
+// place that others could use.
 func (c *caller) Handle(m ingress.Message, done func(ingress.Disposition)) {
 	if (m.Form == ingress.Published || m.Form == ingress.Retained) && c.tap != nil {
 		c.tap(m.Topic, m.Payload)
 	}
+	now := c.now()
 	// The revision is read first, so that a change in between is noticed.
 	p := &passage{caller: c, message: m, done: done, revision: c.registry.Revision()}
-	p.verdict = c.judge(c.session, m)
+	wait, ok := c.purse.byAddress(now)
+	if ok {
+		p.verdict = c.judge(c.session, m)
+		wait = max(wait, c.charge(&p.verdict, now))
+	} else {
+		// Before the checks, which cost more than this.
+		p.verdict = c.undecided(verify.RateLimited, "more messages from this address than it may send")
+	}
 	if p.confirmed() {
 		p.proceed()
-		return
+	} else {
+		c.registry.Confirm(c.now().Add(c.patience), p.confirm)
 	}
-	c.registry.Confirm(p.verdict.Now.Add(c.patience), p.confirm)
+	c.fair.pause(wait)
 }
 
 // judge runs checks 1 to 7; what is no ordinary publish never reaches them.
 func (c *caller) judge(s *verify.Session, m ingress.Message) verify.Verdict {
 	switch m.Form {
 	case ingress.Will:
-		return verify.Verdict{Outcome: verify.Will, Now: c.now(), Reason: "wills are not accepted"}
+		return c.undecided(verify.Will, "wills are not accepted")
 	case ingress.Retained:
-		return verify.Verdict{Outcome: verify.Retained, Now: c.now(), Reason: "retained messages are not accepted"}
+		return c.undecided(verify.Retained, "retained messages are not accepted")
 	case ingress.Oversize:
-		return verify.Verdict{Outcome: verify.Malformed, Now: c.now(), Reason: "the packet is larger than 16 KiB"}
-	default:
-		return s.Check(m.Topic, m.Payload)
+		return c.undecided(verify.Malformed, "the packet is larger than 16 KiB")
 	}
+	return s.Check(m.Topic, m.Payload)
 }
 
-// passage is one message on its way through the gate.
-type passage struct {
-	*caller
-	message ingress.Message
-	// revision is the registry's that the verdict was reached by, or an earlier.
-	revision uint64
-	verdict  verify.Verdict
-	// fallen is what has become of the verdict while the reading waited.
-	fallen verify.Verdict
-	done   func(ingress.Disposition)
-}
-
-// confirmed says whether the verdict may be acted on as it is: this replica has
-// the right to judge, and a refusal that a lag of its registry could have
-// caused has been made sure of.
-func (p *passage) confirmed() bool {
-	switch p.verdict.Outcome {
-	case verify.UnknownDevice, verify.RevokedDevice, verify.BadSignature, verify.WrongDevice, verify.WrongPatient:
-		return false
-	}
-	return p.registry.Leased(p.verdict.Now)
-}
-
-// confirm goes on when the registry is known to be up to date. It may come from
-// any goroutine, so a message that must be judged again gets a session of its
-// own.
-func (p *passage) confirm(current bool) {
-	// Others that waited may have taken long before this one's turn came.
-	if !current || !p.registry.Leased(p.now()) {
-		p.done(ingress.Disposition{Stored: ingress.Failed})
-		return
-	}
-	if p.registry.Revision() != p.revision {
-		p.verdict = p.judge(p.newSession(), p.message)
-	}
-	p.proceed()
-}
-
-// proceed acts on the verdict.
-func (p *passage) proceed() {
-	v := &p.verdict
-	if v.Outcome != verify.Accepted {
-		p.refuse()
-		return
-	}
-	switch p.memory.Reserve(v.Identity, v.Now, v.Reading.Timestamp.Add(p.remembered), p.copied) {
-	case verify.First:
-		p.publish()
-	case verify.Stored:
-		p.copied(true)
-	case verify.Pending:
-	}
-}
-
-func (p *passage) publish() {
-	v := &p.verdict
-	p.store.Publish(egress.Record{
-		Identity: v.Identity, Patient: v.Device.Patient, Device: v.Device.ID, Payload: p.message.Payload,
-		Generation: v.Generation, Age: v.Age(), Received: v.Now, Stands: p.stands,
-	}, p.answered)
-}
-
-// errFallen says that a reading which waited would be refused by now.
-var errFallen = errors.New("the reading no longer passes the checks")
-
-// stands is asked before a reading that waited is published again.
-func (p *passage) stands() error {
-	if !p.registry.Leased(p.now()) {
-		return egress.ErrNotYet
-	}
-	if v := p.session.Recheck(p.verdict); v.Outcome != verify.Accepted {
-		p.fallen = v
-		return errFallen
-	}
-	return nil
-}
-
-// answered settles the reservation by the store's answer.
-func (p *passage) answered(answer egress.Confirmation, err error) {
-	id := p.verdict.Identity
-	switch {
-	case errors.Is(err, egress.ErrWithdrawn):
-		p.memory.GiveBack(id)
-		p.verdict = p.fallen
-		p.refuse()
-	case err != nil:
-		p.memory.GiveBack(id)
-		p.metrics.StoreFailed()
-		p.sampled.Warn().Err(err).Str("device", p.verdict.Device.ID).Msg("a verified reading was not stored and is not acknowledged")
-		p.done(ingress.Disposition{Stored: ingress.Failed})
-	default:
-		if !p.memory.Keep(id) {
-			p.metrics.NotRemembered()
-		}
-		p.stored(answer)
-	}
-}
-
-func (p *passage) stored(answer egress.Confirmation) {
-	v := &p.verdict
-	if answer.Duplicate {
-		p.copied(true)
-		return
-	}
-	p.metrics.Decided(verify.Accepted)
-	p.metrics.Stored(answer.Took, v.Age()+answer.Took)
-	p.registry.Signed(v.Device.ID, v.Generation)
-	if v.Generation != v.Device.Keys[0].Generation {
-		p.metrics.PreviousKey()
-	}
-	p.done(ingress.Disposition{Outcome: verify.Accepted})
-}
-
-// copied ends a copy as its first ended: acknowledged if that is stored.
-func (p *passage) copied(stored bool) {
-	if !stored {
-		p.done(ingress.Disposition{Stored: ingress.Failed})
-		return
-	}
-	p.verdict.Outcome, p.verdict.Reason = verify.Duplicate, "this reading is stored already"
-	p.refuse()
-}
-
-// refuse records why a message is not forwarded, and tells its sender; the
-// reason only if he holds the key, since others could learn from it.
-func (p *passage) refuse() {
-	v := &p.verdict
-	p.metrics.Decided(v.Outcome)
-	hash := sha256.Sum256(p.message.Payload)
-	r := egress.Rejection{
-		Outcome: v.Outcome, Connection: p.identity.ID, Remote: p.remote, Time: v.Now.UTC(),
-		PayloadSHA256: hex.EncodeToString(hash[:]), Reason: v.Reason,
-	}
-	if p.message.Form == ingress.Oversize {
-		r.PayloadSHA256 = "" // it was never read
-	}
-	switch {
-	case v.Device != nil:
-		r.Device = v.Device.ID
-	case p.message.Form != ingress.Published:
-		r.Device = p.identity.ID
-	}
-	if !p.store.Reject(r) {
-		p.metrics.RejectionLost()
-	}
-	d := ingress.Disposition{Outcome: v.Outcome, AboutTopic: v.AboutTopic}
-	if v.Authentic && v.Outcome != verify.Duplicate {
-		d.Reason = v.Reason
-	}
-	p.done(d)
+// undecided is the verdict on what is not even looked at.
+func (c *caller) undecided(o verify.Outcome, reason string) verify.Verdict {
+	v := verify.Verdict{Outcome: o, Reason: reason}
+	v.Now, v.Doubt = c.clock.Read()
+	return v
 }

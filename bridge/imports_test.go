@@ -51,9 +51,15 @@ func TestWhoKnowsWhom(t *testing.T) {
 		}, transports...),
 		"bridge/registry": {module + "bridge/ingress", module + "bridge/egress", module + "bridge/engine", module + "bridge/monitor"},
 		"bridge/ingress":  {module + "bridge/egress", module + "bridge/registry", module + "bridge/engine", "github.com/nats-io"},
-		"bridge/egress":   {module + "bridge/ingress", module + "bridge/registry", "github.com/mochi-mqtt"},
-		"bridge/engine":   {module + "bridge"},
-		"bridge/config":   {module + "bridge/ingress", module + "bridge/egress", module + "bridge/registry"},
+		"bridge/ingress/source": {
+			module + "bridge/egress", module + "bridge/registry", module + "bridge/engine", module + "bridge/monitor",
+			module + "bridge/config", "github.com/nats-io",
+		},
+		"bridge/egress": {module + "bridge/ingress", module + "bridge/registry", "github.com/mochi-mqtt"},
+		"bridge/engine": {module + "bridge"},
+		"bridge/limits": append([]string{module + "bridge"}, transports[1:]...), // net/netip is no transport
+		"bridge/clock":  append([]string{module + "bridge"}, transports[1:]...), // zerolog knows net.IP
+		"bridge/config": {module + "bridge/ingress", module + "bridge/egress", module + "bridge/registry"},
 	} {
 		if len(packages[name].all) == 0 {
 			t.Errorf("%s is not there, so that its rule checks nothing", name)
@@ -76,6 +82,7 @@ func TestWhoMayImport(t *testing.T) {
 		module + "bridge":                func(name string) bool { return within(name, "cmd") },
 		"github.com/prometheus":          func(name string) bool { return name == "bridge/monitor" },
 		"github.com/mochi-mqtt":          func(name string) bool { return within(name, "bridge/ingress") },
+		"github.com/eclipse":             func(name string) bool { return name == "bridge/ingress/source" || within(name, "device-sim") },
 		"github.com/nats-io/nats-server": func(name string) bool { return name == "bridge/engine" },
 	} {
 		importers := 0

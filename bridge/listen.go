@@ -3,6 +3,7 @@ package bridge
 import (
 	"crypto/tls"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/pulsegate/pulsegate/bridge/certs"
@@ -17,9 +18,14 @@ func openBroker(c config.Config, o Options, g *gate) (*ingress.Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	balancers, err := balancersOf(c.MQTT)
+	if err != nil {
+		return nil, err
+	}
 	broker, err := ingress.Open(ingress.Options{
 		Listeners: listeners, MaxConnections: c.MQTT.MaxConnections,
-		ReceiveMaximum: uint16(c.MQTT.ReceiveMaximum), InFlight: c.MQTT.InFlight,
+		MaxConnectionsPerAddress: c.MQTT.MaxConnectionsPerAddress, Balancers: balancers,
+		ReceiveMaximum: uint16(c.MQTT.ReceiveMaximum), InFlight: c.MQTT.InFlight, InFlightBytes: int64(c.MQTT.InFlightBytes),
 		HandshakeFailed: g.handshakeFailed,
 		Log:             o.Log.With().Str("part", "mqtt").Logger(),
 	}, g)
@@ -55,6 +61,19 @@ func listenersOf(m config.MQTT, o Options) ([]ingress.Listener, error) {
 			l.TLS, l.Demand = secure, demand(m.Anonymous, m.TLS.Client)
 		}
 		all = append(all, l)
+	}
+	return all, nil
+}
+
+// balancersOf are those whom the PROXY protocol is spoken with.
+func balancersOf(m config.MQTT) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, text := range m.ProxyProtocol {
+		block, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("mqtt.proxy_protocol: %w", err)
+		}
+		all = append(all, block.Masked())
 	}
 	return all, nil
 }

@@ -10,13 +10,13 @@ import (
 	"github.com/pulsegate/pulsegate/bridge/engine"
 )
 
-func limits(s config.Stream) egress.Limits {
+func streamLimits(s config.Stream) egress.Limits {
 	return egress.Limits{MaxBytes: int64(s.MaxBytes), MaxAge: time.Duration(s.MaxAge)}
 }
 
 func layoutOf(c config.Config) egress.Layout {
 	return egress.Layout{
-		Vitals: limits(c.Store.Vitals), Rejections: limits(c.Store.Rejections), Audit: limits(c.Store.Audit),
+		Vitals: streamLimits(c.Store.Vitals), Rejections: streamLimits(c.Store.Rejections), Audit: streamLimits(c.Store.Audit),
 		Devices:  egress.Limits{MaxBytes: int64(c.Store.Devices.MaxBytes)},
 		Replicas: c.Store.Replicas, DuplicateWindow: time.Duration(c.Store.DuplicateWindow),
 		Republish: egress.Republish(c.Store.Republish), Consumers: c.Consumers,
@@ -32,5 +32,15 @@ func engineOptions(c config.Config, layout egress.Layout, log zerolog.Logger) en
 			NKeyFile: c.NATS.NkeyFile, CredsFile: c.NATS.CredsFile,
 			TLS: engine.TLS{CA: c.NATS.TLS.CA, Cert: c.NATS.TLS.Cert, Key: c.NATS.TLS.Key},
 		},
+	}
+}
+
+func lateOptions(c config.Config) egress.LateOptions {
+	if c.Freshness.Late != config.LateKeep {
+		return egress.LateOptions{}
+	}
+	return egress.LateOptions{
+		MaxAge: time.Duration(c.Freshness.MaxAge), MaxFuture: time.Duration(c.Freshness.MaxFuture),
+		Tolerance: time.Duration(c.Freshness.ClockTolerance), Window: time.Duration(c.Store.DuplicateWindow),
 	}
 }

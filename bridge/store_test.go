@@ -199,25 +199,3 @@ func count(t *testing.T, events <-chan struct{}, n int) {
 		}
 	}
 }
-
-// A gate whose store is away ends all the same, and at once.
-func TestCloseWhileTheStoreIsAway(t *testing.T) {
-	t.Parallel()
-	n := newCluster(t)
-	s := startAt(t, n, nil)
-	d := s.enrol(t, "w-0001", "p-0001")
-	c := s.dial(t, d, 5)
-	n.stop()
-	c.Send(mqttest.Publish(1, 1, d.Topic, d.sign(t)))
-	c.Ping()
-	ctx, cancel := context.WithTimeout(t.Context(), mqttest.Patience)
-	defer cancel()
-	// What could not be flushed may be said, but it must be over.
-	if err := s.Close(ctx); ctx.Err() != nil {
-		t.Errorf("close: %v", err)
-	}
-	if bye := c.Expect(packets.Disconnect); bye.ReasonCode != 0x8B {
-		t.Errorf("DISCONNECT %#x, want 0x8b", bye.ReasonCode)
-	}
-	c.ExpectEnd()
-}

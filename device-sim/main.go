@@ -95,7 +95,7 @@ to a victim for the attack "replay".`,
 	if err := c.MarkFlagRequired("credentials"); err != nil {
 		panic(err) // the flag is declared above
 	}
-	c.AddCommand(settleCommand())
+	c.AddCommand(settleCommand(), attackCommand())
 	c.CompletionOptions.DisableDefaultCmd = true
 	return c
 }
@@ -118,8 +118,7 @@ func (s *settings) run(ctx context.Context, in io.Reader, out, errOut io.Writer)
 	if err := s.checkRates(); err != nil {
 		return err
 	}
-	log := zerolog.New(zerolog.SyncWriter(zerolog.ConsoleWriter{Out: errOut, TimeFormat: time.TimeOnly, NoColor: true})).
-		Level(level).With().Timestamp().Logger()
+	log := newLogger(errOut, level)
 	attacks, err := attack.Select(s.attacks)
 	if err != nil {
 		return err

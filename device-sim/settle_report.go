@@ -16,7 +16,10 @@ type report struct {
 	Sent         int `json:"sent"`
 	Acknowledged int `json:"acknowledged"`
 	Delivered    int `json:"delivered"`
-	Lost         int `json:"lost"`
+	// StoredLive and StoredLate are what Delivered is made of.
+	StoredLive int `json:"stored_live"`
+	StoredLate int `json:"stored_late"`
+	Lost       int `json:"lost"`
 	// StoredTwice counts the copies beyond each reading's first.
 	StoredTwice int             `json:"stored_twice"`
 	Forged      int             `json:"forged"`
@@ -44,6 +47,7 @@ type extent struct {
 func newReport(a ledger.Account, state jetstream.StreamState) report {
 	r := report{
 		Sent: a.Authentic.Sent, Acknowledged: a.Authentic.Acknowledged, Delivered: a.Authentic.Delivered,
+		StoredLive: a.Authentic.Live, StoredLate: a.Authentic.Late,
 		Lost: a.Authentic.Lost, StoredTwice: a.Authentic.Duplicated, Forged: a.Forged, Misfiled: a.Misfiled,
 		LeftOut: a.LeftOut, Inversions: inversions(a.Inversions),
 		Stream:   extent{state.Msgs, state.FirstSeq, state.LastSeq},
@@ -79,7 +83,8 @@ func (r report) kinds() []kind {
 func (r report) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "ledgers: sent %d, acknowledged %d\n", r.Sent, r.Acknowledged)
-	fmt.Fprintf(&b, "stream:  %d messages, sequences %d to %d; delivered %d", r.Stream.Messages, r.Stream.FirstSequence, r.Stream.LastSequence, r.Delivered)
+	fmt.Fprintf(&b, "stream:  %d messages, sequences %d to %d; delivered %d (live %d, late %d)",
+		r.Stream.Messages, r.Stream.FirstSequence, r.Stream.LastSequence, r.Delivered, r.StoredLive, r.StoredLate)
 	if r.LeftOut > 0 {
 		fmt.Fprintf(&b, ", left out %d", r.LeftOut)
 	}

@@ -124,25 +124,25 @@ func TestSettleFinds(t *testing.T) {
 	}{
 		"1 lost": {
 			func(t *testing.T, a *archive) { a.acknowledged(t, signed(t, 9, 9)) },
-			report{Sent: 3, Acknowledged: 3, Delivered: 2, Lost: 1, Findings: ledger.Findings{Lost: []ledger.Finding{
+			report{Sent: 3, Acknowledged: 3, Delivered: 2, StoredLive: 2, Lost: 1, Findings: ledger.Findings{Lost: []ledger.Finding{
 				{Identity: identity(t, signed(t, 9, 9)), Device: "w-1", Acknowledged: epoch.Add(time.Second)},
 			}}},
 		},
 		"1 stored twice": {
 			func(t *testing.T, a *archive) { a.store(t, own, signed(t, 1, 1)) },
-			report{Sent: 2, Acknowledged: 2, Delivered: 2, StoredTwice: 1, Findings: ledger.Findings{Duplicated: []ledger.Finding{
+			report{Sent: 2, Acknowledged: 2, Delivered: 2, StoredLive: 2, StoredTwice: 1, Findings: ledger.Findings{Duplicated: []ledger.Finding{
 				{Identity: identity(t, signed(t, 1, 1)), Device: "w-1", Subject: "vitals." + own, Sequence: 3, FirstSequence: 1},
 			}}},
 		},
 		"1 stored twice, once as late": {
 			func(t *testing.T, a *archive) { a.store(t, "late.p-1.w-1.29455", signed(t, 2, 2)) },
-			report{Sent: 2, Acknowledged: 2, Delivered: 2, StoredTwice: 1, Findings: ledger.Findings{Duplicated: []ledger.Finding{
+			report{Sent: 2, Acknowledged: 2, Delivered: 2, StoredLive: 2, StoredTwice: 1, Findings: ledger.Findings{Duplicated: []ledger.Finding{
 				{Identity: identity(t, signed(t, 2, 2)), Device: "w-1", Subject: "vitals.late.p-1.w-1.29455", Sequence: 3, FirstSequence: 2},
 			}}},
 		},
 		"1 forged": {
 			func(t *testing.T, a *archive) { a.store(t, "live.p-7.w-7", signed(t, 3, 3)) },
-			report{Sent: 2, Acknowledged: 2, Delivered: 2, Forged: 1, Findings: ledger.Findings{Forged: []ledger.Finding{
+			report{Sent: 2, Acknowledged: 2, Delivered: 2, StoredLive: 2, Forged: 1, Findings: ledger.Findings{Forged: []ledger.Finding{
 				{Identity: identity(t, signed(t, 3, 3)), Device: "w-7", Subject: "vitals.live.p-7.w-7", Sequence: 3},
 			}}},
 		},
@@ -151,7 +151,7 @@ func TestSettleFinds(t *testing.T) {
 				a.sent(t, signed(t, 4, 4))
 				a.store(t, "live.p-2.w-1", signed(t, 4, 4))
 			},
-			report{Sent: 3, Acknowledged: 2, Delivered: 2, Misfiled: 1, Findings: ledger.Findings{Misfiled: []ledger.Finding{
+			report{Sent: 3, Acknowledged: 2, Delivered: 2, StoredLive: 2, Misfiled: 1, Findings: ledger.Findings{Misfiled: []ledger.Finding{
 				{Identity: identity(t, signed(t, 4, 4)), Device: "w-1", Subject: "vitals.live.p-2.w-1", Sequence: 3},
 			}}},
 		},
@@ -210,7 +210,7 @@ func TestInversionsAreCountedAndNoFailure(t *testing.T) {
 	a.acknowledged(t, late)
 	a.store(t, "late.p-1.w-1.29455", late)
 	r, err := a.settle(t)
-	if err != nil || r.Inversions != (inversions{Total: 2, Devices: 1}) || r.Delivered != 7 {
+	if err != nil || r.Inversions != (inversions{Total: 2, Devices: 1}) || r.Delivered != 7 || r.StoredLive != 6 || r.StoredLate != 1 {
 		t.Errorf("%+v: %v", r, err)
 	}
 }

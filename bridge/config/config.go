@@ -11,8 +11,12 @@ type Config struct {
 	Data string `yaml:"data" env:"DATA"`
 	// MQTT is the broker that devices connect to.
 	MQTT MQTT `yaml:"mqtt" envPrefix:"MQTT_"`
+	// Source is another MQTT broker to take readings from, beside or in place of the embedded one.
+	Source Source `yaml:"source" envPrefix:"SOURCE_"`
 	// HTTP serves health and metrics.
 	HTTP HTTP `yaml:"http" envPrefix:"HTTP_"`
+	// Limits bound what one sender may cost.
+	Limits Limits `yaml:"limits" envPrefix:"LIMITS_"`
 	// Keys is what the devices' secrets come from.
 	Keys Keys `yaml:"keys" envPrefix:"KEYS_"`
 	// Freshness decides which readings count as current.
@@ -37,10 +41,17 @@ type MQTT struct {
 	Topic string `yaml:"topic" env:"TOPIC"`
 	// MaxConnections is the number of connections served at once.
 	MaxConnections int `yaml:"max_connections" env:"MAX_CONNECTIONS"`
+	// MaxConnectionsPerAddress bounds those of one IP address, behind which a whole hospital may be.
+	MaxConnectionsPerAddress int `yaml:"max_connections_per_address" env:"MAX_CONNECTIONS_PER_ADDRESS"`
+	// ProxyProtocol lists the addresses, as CIDR blocks, whose connections begin with a PROXY protocol header that tells
+	// the client's address: load balancers. From others such a header is an error.
+	ProxyProtocol []string `yaml:"proxy_protocol" env:"PROXY_PROTOCOL"`
 	// ReceiveMaximum is the number of unacknowledged readings per connection, 1 to 65535 (MQTT 5, 3.2.2.3.3).
 	ReceiveMaximum int `yaml:"receive_maximum" env:"RECEIVE_MAXIMUM"`
 	// InFlight is the number of unacknowledged readings over all connections.
 	InFlight int `yaml:"in_flight" env:"IN_FLIGHT"`
+	// InFlightBytes is the size of the packets of those, which hold topics and properties too.
+	InFlightBytes Bytes `yaml:"in_flight_bytes" env:"IN_FLIGHT_BYTES"`
 	// Anonymous is one of the Anonymous constants: whether a client id alone lets a device in where a password would.
 	Anonymous string `yaml:"anonymous" env:"ANONYMOUS"`
 	// TLS is for MQTT over TLS, and for WebSocket with the scheme wss.
@@ -94,6 +105,25 @@ type WebSocket struct {
 	Origins []string `yaml:"origins" env:"ORIGINS"`
 }
 
+// Source configures the subscription to another MQTT broker; without URL there is none, and the rest has no effect.
+type Source struct {
+	// URL is that of one broker, or of several of one cluster separated by commas: mqtt, mqtts, ws or wss, without credentials.
+	URL ServerURL `yaml:"url" env:"URL"`
+	// Topics are the topic filters; empty is MQTT.Topic with + in place of {device_id}. In the environment separated by commas.
+	Topics []string `yaml:"topics" env:"TOPICS"`
+	// Share is the group of the shared subscription that replicas divide the readings by (MQTT 5, 4.8.2); empty is none.
+	Share string `yaml:"share" env:"SHARE"`
+	// ClientID is the MQTT client identifier, its own for each replica and the same after a restart; empty is made from the
+	// host's name.
+	ClientID string `yaml:"client_id" env:"CLIENT_ID"`
+	// User logs in, alone or together with Password.
+	User string `yaml:"user" env:"USER"`
+	// Password belongs to User.
+	Password Secret `yaml:"password" env:"PASSWORD"`
+	// TLS is for mqtts and wss.
+	TLS TLS `yaml:"tls" envPrefix:"TLS_"`
+}
+
 // HTTP configures the server for health and metrics.
 type HTTP struct {
 	// Listen is a TCP address, host:port; port 0 takes a free one.
@@ -110,14 +140,35 @@ type HTTPTLS struct {
 	Key string `yaml:"key" env:"KEY"`
 }
 
+// Limits are token buckets: so many a second, and so many at once after a rest. What is over a limit is slowed down, and
+// refused only if that does not help.
+type Limits struct {
+	// DeviceRate and DeviceBurst bound the readings of one device.
+	DeviceRate  int `yaml:"device_rate" env:"DEVICE_RATE"`
+	DeviceBurst int `yaml:"device_burst" env:"DEVICE_BURST"`
+	// AddressRate and AddressBurst bound the messages from one IP address.
+	AddressRate  int `yaml:"address_rate" env:"ADDRESS_RATE"`
+	AddressBurst int `yaml:"address_burst" env:"ADDRESS_BURST"`
+	// LockoutAfter is how many failed logins or bad signatures from one address under one name are taken before that pair
+	// gets one attempt a second for the time Lockout.
+	LockoutAfter int      `yaml:"lockout_after" env:"LOCKOUT_AFTER"`
+	Lockout      Duration `yaml:"lockout" env:"LOCKOUT"`
+	// RejectionRate is how many rejections a second are stored of one outcome, device and address; the others are counted
+	// in a summary.
+	RejectionRate int `yaml:"rejection_rate" env:"REJECTION_RATE"`
+}
+
 // Keys holds the secrets that those of the devices are derived from.
 type Keys struct {
 	// Master is the text of a master key file, in place of that file in the data directory; empty is the file.
 	Master Secret `yaml:"master" env:"MASTER"`
 }
 
-// LateRefuse is the one value of Freshness.Late so far: a reading that is too old is refused as stale.
-const LateRefuse = "refuse"
+// The values of Freshness.Late.
+const (
+	LateKeep   = "keep"   // what is too old for triage is stored apart from it
+	LateRefuse = "refuse" // it is refused as stale
+)
 
 // Freshness bounds a reading's signed timestamp.
 type Freshness struct {
@@ -127,7 +178,11 @@ type Freshness struct {
 	MaxFuture Duration `yaml:"max_future" env:"MAX_FUTURE"`
 	// Late says what becomes of readings older than MaxAge.
 	Late string `yaml:"late" env:"LATE"`
-	// ClockTolerance is how far the clocks of gates and NATS may be apart: a margin of the duplicate window.
+	// MaxLate is how old a late reading may be; what is older is stale. With Store.DuplicateWindow it is at most
+	// Store.Vitals.MaxAge, since what the stream has forgotten could be stored again.
+	MaxLate Duration `yaml:"max_late" env:"MAX_LATE"`
+	// ClockTolerance is how far the clocks of gates and NATS may be apart: a margin of the duplicate window. A gate whose
+	// clock is further off judges nothing.
 	ClockTolerance Duration `yaml:"clock_tolerance" env:"CLOCK_TOLERANCE"`
 }
 
@@ -175,6 +230,9 @@ type TLS struct {
 type Store struct {
 	// Deadline is how long one reading may try to be stored.
 	Deadline Duration `yaml:"deadline" env:"DEADLINE"`
+	// UnavailableAfter is how long nothing may have been heard of the store, or readings have failed and none been stored,
+	// until new connections are refused.
+	UnavailableAfter Duration `yaml:"unavailable_after" env:"UNAVAILABLE_AFTER"`
 	// Republish shows each stored reading to core NATS subscribers as well.
 	Republish bool `yaml:"republish" env:"REPUBLISH"`
 	// Replicas is the number of servers that hold each stream: 1, 3 or 5.
@@ -226,33 +284,43 @@ func Default() Config {
 	const day = Duration(24 * time.Hour)
 	return Config{
 		MQTT: MQTT{
-			Listen:         "127.0.0.1:1883",
-			Topic:          "wearables/" + devicePlaceholder + "/vitals",
-			MaxConnections: 100_000,
-			ReceiveMaximum: 64,
-			InFlight:       16_384,
-			Anonymous:      AnonymousRefuse,
-			TLS:            MQTTTLS{Client: ClientPassword},
-			WebSocket:      WebSocket{Scheme: SchemePlain, Origins: []string{}},
+			Listen:                   "127.0.0.1:1883",
+			Topic:                    "wearables/" + devicePlaceholder + "/vitals",
+			MaxConnections:           100_000,
+			MaxConnectionsPerAddress: 20_000,
+			ProxyProtocol:            []string{},
+			ReceiveMaximum:           64,
+			InFlight:                 16_384,
+			InFlightBytes:            64 * MiB,
+			Anonymous:                AnonymousRefuse,
+			TLS:                      MQTTTLS{Client: ClientPassword},
+			WebSocket:                WebSocket{Scheme: SchemePlain, Origins: []string{}},
 		},
-		HTTP: HTTP{Listen: "127.0.0.1:8080"},
+		Source: Source{Topics: []string{}},
+		HTTP:   HTTP{Listen: "127.0.0.1:8080"},
+		Limits: Limits{
+			DeviceRate: 50, DeviceBurst: 4_000, AddressRate: 50_000, AddressBurst: 200_000,
+			LockoutAfter: 20, Lockout: Duration(time.Minute), RejectionRate: 5,
+		},
 		Freshness: Freshness{
 			MaxAge:         Duration(60 * time.Second),
 			MaxFuture:      Duration(5 * time.Second),
-			Late:           LateRefuse,
+			Late:           LateKeep,
+			MaxLate:        Duration(72 * time.Hour),
 			ClockTolerance: Duration(2 * time.Second),
 		},
 		ReplayMemory: ReplayMemory{MaxReadings: 1_000_000},
 		NATS:         NATS{Listen: "127.0.0.1:4222", Sync: SyncAlways},
 		Store: Store{
-			Deadline:        Duration(10 * time.Second),
-			Republish:       true,
-			Replicas:        1,
-			DuplicateWindow: Duration(2 * time.Minute),
-			Vitals:          Stream{MaxBytes: 2 * GiB, MaxAge: 7 * day},
-			Rejections:      Stream{MaxBytes: 256 * MiB, MaxAge: 30 * day},
-			Audit:           Stream{MaxBytes: 64 * MiB, MaxAge: 365 * day},
-			Devices:         Bucket{MaxBytes: 64 * MiB},
+			Deadline:         Duration(10 * time.Second),
+			UnavailableAfter: Duration(15 * time.Second),
+			Republish:        true,
+			Replicas:         1,
+			DuplicateWindow:  Duration(10 * time.Minute),
+			Vitals:           Stream{MaxBytes: 2 * GiB, MaxAge: 7 * day},
+			Rejections:       Stream{MaxBytes: 256 * MiB, MaxAge: 30 * day},
+			Audit:            Stream{MaxBytes: 64 * MiB, MaxAge: 365 * day},
+			Devices:          Bucket{MaxBytes: 64 * MiB},
 		},
 		Consumers: []string{"triage"},
 		Log:       Log{Level: "info", Format: FormatAuto},

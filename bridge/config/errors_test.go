@@ -9,8 +9,8 @@ import (
 
 func TestErrorsInTheFile(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
-		{"unknown key", "\nlisten: x\n", `FILE:2: unknown key "listen"; allowed here: data, mqtt, http, keys, freshness, replay_memory, nats, store, consumers, log`},
-		{"unknown key below", "mqtt:\n  listen: :1\n  port: 1\n", `FILE:3: unknown key "port"; allowed here: listen, topic, max_connections, receive_maximum, in_flight, anonymous, tls, websocket`},
+		{"unknown key", "\nlisten: x\n", `FILE:2: unknown key "listen"; allowed here: data, mqtt, source, http, limits, keys, freshness, replay_memory, nats, store, consumers, log`},
+		{"unknown key below", "mqtt:\n  listen: :1\n  port: 1\n", `FILE:3: unknown key "port"; allowed here: listen, topic, max_connections, max_connections_per_address, proxy_protocol, receive_maximum, in_flight, in_flight_bytes, anonymous, tls, websocket`},
 		{"unknown key two below", "store:\n  vitals: {size: 1}\n", `FILE:2: unknown key "size"; allowed here: max_bytes, max_age`},
 		{"dotted key", "mqtt.listen: x\n", `FILE:1: unknown key "mqtt.listen"; allowed here: data, mqtt, `},
 		{"part of a name", "m: {}\n", `FILE:1: unknown key "m"`},
@@ -40,8 +40,14 @@ func TestErrorsInTheFile(t *testing.T) {
 		{"negative size", "store: {audit: {max_bytes: -1}}\n", `"-1" is out of range`},
 		{"sync zero", "nats: {sync: 0s}\n", `FILE:1: nats.sync: "0s" is not a duration; allowed: always, or`},
 		{"sync long", "nats: {sync: 2h}\n", `FILE:1: nats.sync: "2h" is out of range`},
-		{"late keep", "freshness: {late: keep}\n", `FILE:1: freshness.late: "keep" comes later and is not available yet; allowed: refuse`},
-		{"late", "freshness: {late: drop}\n", `FILE:1: freshness.late: "drop" is unknown; allowed: refuse`},
+		{"late", "freshness: {late: drop}\n", `FILE:1: freshness.late: "drop" is none of them; allowed: keep, refuse`},
+		{"late forgotten", "freshness: {max_late: 168h}\n", `FILE:1: freshness.max_late: "168h" and store.duplicate_window are together longer than store.vitals.max_age: what the stream has forgotten could be stored again; allowed: at most 167h50m`},
+		{"nothing late", "freshness: {max_late: 60s}\n", `FILE:1: freshness.max_late: "1m" is not longer than freshness.max_age, so that nothing could be late; set freshness.late to refuse for that; allowed: more than 1m`},
+		{"source with a password", "source: {url: 'mqtt://u:s3cret@broker'}\n", `FILE:1: source.url: the value has credentials in it; set source.user and source.password; allowed: mqtt://, mqtts://, ws:// or wss:// with a host, several separated by commas, user and password apart; empty for none`},
+		{"source of another kind", "source: {url: 'nats://broker'}\n", `FILE:1: source.url: the value is not an MQTT URL; allowed: mqtt://, mqtts://, ws:// or wss:// with a host, several separated by commas, user and password apart; empty for none`},
+		{"source topic", "source: {url: 'mqtt://broker', topics: [a/b+/c]}\n", `FILE:1: source.topics: the list has "a/b+/c", in which a wildcard is not a whole level, or # is not the last; allowed: a list of MQTT topic filters, such as wearables/+/vitals; empty for mqtt.topic`},
+		{"shared source topic", "source: {url: 'mqtt://broker', topics: [$share/g/a]}\n", `FILE:1: source.topics: the list has "$share/g/a"; the group of a shared subscription is source.share; allowed: a list of MQTT topic filters, such as wearables/+/vitals; empty for mqtt.topic`},
+		{"source without a broker", "source: {user: me}\n", `FILE:1: source.user: has no effect without source.url; set it (--mqtt-source), or leave this out`},
 		{"address", "mqtt: {listen: localhost}\n", `FILE:1: mqtt.listen: "localhost" is not host:port; allowed: host:port`},
 		{"port", "http: {listen: ':65536'}\n", `FILE:1: http.listen: ":65536" has no valid port`},
 		{"topic without device", "mqtt: {topic: wearables/vitals}\n", `FILE:1: mqtt.topic: "wearables/vitals" does not have {device_id} as exactly one whole level`},
@@ -56,8 +62,8 @@ func TestErrorsInTheFile(t *testing.T) {
 		{"replicas", "store: {replicas: 2}\n", `FILE:1: store.replicas: "2" is none of them; allowed: 1, 3, 5`},
 		{"replicas embedded", "store: {replicas: 3}\n", `FILE:1: store.replicas: more than one replica needs a cluster`},
 		{"window", "store:\n  duplicate_window: 78s\n", `FILE:2: store.duplicate_window: "1m18s" is shorter than freshness.max_age`},
-		{"window by max_age", "freshness: {max_age: 5m}\n", `default value: store.duplicate_window: "2m" is shorter than freshness.max_age + freshness.max_future + store.deadline + 2 * freshness.clock_tolerance; allowed: at least 5m19s`},
-		{"window over retention", "store: {vitals: {max_age: 1m}}\n", `store.duplicate_window: "2m" is longer than store.vitals.max_age; allowed: at most 1m`},
+		{"window by max_age", "freshness: {max_age: 15m}\n", `default value: store.duplicate_window: "10m" is shorter than freshness.max_age + freshness.max_future + store.deadline + 2 * freshness.clock_tolerance; allowed: at least 15m19s`},
+		{"window over retention", "store: {vitals: {max_age: 1m}}\n", `store.duplicate_window: "10m" is longer than store.vitals.max_age; allowed: at most 1m`},
 		{"consumers text", "consumers: triage\n", `FILE:1: consumers: a single value is not a list; allowed: a list of different names`},
 		{"consumers nested", "consumers: [[a]]\n", `FILE:1: consumers: a list in the list is not text`},
 		{"consumers comma", "consumers: ['a,b']\n", `FILE:1: consumers: the list has an entry that is no name`},
@@ -137,7 +143,7 @@ func TestErrorsElsewhere(t *testing.T) {
 		{"anonymous flag", Sources{Flags: parseFlags(t, "--mqtt-listen=:1", "--mqtt-anonymous")}, "flag --mqtt-anonymous: mqtt.anonymous: would let everybody"},
 		{"variable's list", Sources{Environ: []string{"PULSEGATE_CONSUMERS=a, b"}}, "environment variable PULSEGATE_CONSUMERS: consumers: the list has an entry that is no name"},
 		{"flag's value", Sources{Flags: parseFlags(t, "--log-level=loud")}, `flag --log-level: log.level: "loud" is none of them`},
-		{"empty flag", Sources{Flags: parseFlags(t, "--mqtt-listen=")}, `flag --mqtt-listen: mqtt.listen: empty, and so are mqtt.tls.listen and mqtt.websocket.listen`},
+		{"empty flag", Sources{Flags: parseFlags(t, "--mqtt-listen=")}, `flag --mqtt-listen: mqtt.listen: empty, and so are mqtt.tls.listen, mqtt.websocket.listen and source.url`},
 		{"data directory", Sources{Flags: parseFlags(t, "--data=a\nb")}, "flag --data: data: the value has a control character"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

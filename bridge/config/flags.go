@@ -10,6 +10,7 @@ func flagKeys() [][2]string {
 		{"data", "data"},
 		{"mqtt-listen", "mqtt.listen"},
 		{"mqtt-anonymous", "mqtt.anonymous"},
+		{"mqtt-source", "source.url"},
 		{"nats-listen", "nats.listen"},
 		{"http-listen", "http.listen"},
 		{"nats", "nats.url"},
@@ -17,8 +18,8 @@ func flagKeys() [][2]string {
 	}
 }
 
-// RegisterFlags adds the flags that Load reads: --config, --data, --mqtt-listen, --mqtt-anonymous, --nats-listen,
-// --http-listen, --nats and --log-level.
+// RegisterFlags adds the flags that Load reads: --config, --data, --mqtt-listen, --mqtt-anonymous, --mqtt-source,
+// --nats-listen, --http-listen, --nats and --log-level.
 func RegisterFlags(fs *pflag.FlagSet) {
 	standard := Default()
 	fs.String(flagConfig, "", "YAML `file` to read (or $"+variableConfig+")")
@@ -26,6 +27,7 @@ func RegisterFlags(fs *pflag.FlagSet) {
 	fs.String("mqtt-listen", standard.MQTT.Listen, "`address` of the MQTT broker for devices, host:port")
 	fs.String("mqtt-anonymous", standard.MQTT.Anonymous, "let devices in by their client id, without a password: for laboratories; =force off loopback too")
 	fs.Lookup("mqtt-anonymous").NoOptDefVal = AnonymousLoopback
+	fs.String("mqtt-source", "", "`URL` of another MQTT broker to take readings from, mqtt:// or mqtts://")
 	fs.String("nats-listen", standard.NATS.Listen, "`address` of the embedded NATS server, host:port")
 	fs.String("http-listen", standard.HTTP.Listen, "`address` for health and metrics, host:port")
 	fs.String("nats", "", "`URL` of a NATS server to use instead of the embedded one")

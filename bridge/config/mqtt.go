@@ -7,8 +7,8 @@ func listeners(c Config) *Error {
 	m := c.MQTT
 	secure := m.TLS.Listen != "" || m.WebSocket.Listen != "" && m.WebSocket.Scheme == SchemeSecure
 	switch {
-	case m.Listen == "" && m.TLS.Listen == "" && m.WebSocket.Listen == "":
-		return &Error{Key: "mqtt.listen", Problem: "empty, and so are mqtt.tls.listen and mqtt.websocket.listen, so that no device could connect; set one of them"}
+	case c.Source.URL == "" && m.Listen == "" && m.TLS.Listen == "" && m.WebSocket.Listen == "":
+		return &Error{Key: "mqtt.listen", Problem: "empty, and so are mqtt.tls.listen, mqtt.websocket.listen and source.url, so that no reading could come; set one of them"}
 	case m.TLS.Listen != "" && m.TLS.Cert == "":
 		return &Error{Key: "mqtt.tls.listen", Problem: "needs mqtt.tls.cert and mqtt.tls.key"}
 	case m.WebSocket.Listen != "" && secure && m.TLS.Cert == "":

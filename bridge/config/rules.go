@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -35,56 +36,77 @@ func rules() map[string]rule {
 		year = 365 * 24 * hour
 	)
 	return map[string]rule{
-		"data":                       text("a directory; empty for the default"),
-		"mqtt.listen":                optionalAddress(),
-		"mqtt.topic":                 {"MQTT topic levels, one of them exactly " + devicePlaceholder + ", without wildcards", checkTopic},
-		"mqtt.max_connections":       between(1, 10_000_000),
-		"mqtt.receive_maximum":       between(1, 65_535),
-		"mqtt.in_flight":             between(1, 10_000_000),
-		"mqtt.anonymous":             oneOf(AnonymousRefuse, AnonymousLoopback, AnonymousForce),
-		"mqtt.tls.listen":            optionalAddress(),
-		"mqtt.tls.cert":              text("a file's path"),
-		"mqtt.tls.key":               text("a file's path"),
-		"mqtt.tls.client":            oneOf(ClientPassword, ClientCertificate, ClientBoth),
-		"mqtt.tls.client_ca":         text("a file's path"),
-		"mqtt.websocket.listen":      optionalAddress(),
-		"mqtt.websocket.scheme":      oneOf(SchemePlain, SchemeSecure),
-		"mqtt.websocket.origins":     {"a list of origins, such as https://ward.example.org or http://localhost:3000", checkOrigins},
-		"http.listen":                address(),
-		"http.tls.cert":              text("a file's path"),
-		"http.tls.key":               text("a file's path"),
-		"keys.master":                {"the text of a master key file: lines of 64 hexadecimal digits, each with or without an id before them", checkMaster},
-		"freshness.max_age":          between(tick, 24*hour),
-		"freshness.max_future":       between(Duration(0), hour),
-		"freshness.late":             {LateRefuse, checkLate},
-		"freshness.clock_tolerance":  between(Duration(time.Millisecond), hour),
-		"replay_memory.max_readings": between(1, 1_000_000_000),
-		"nats.url":                   {"nats://, tls://, ws:// or wss:// with a host, several separated by commas; empty for the embedded server", checkURL},
-		"nats.url_file":              text("a file's path"),
-		"nats.listen":                address(),
-		"nats.sync":                  {"always, or a duration from 1ms to 1h", checkSync},
-		"nats.user":                  text("text"),
-		"nats.password":              {"text", checkSecret},
-		"nats.token":                 {"text", checkSecret},
-		"nats.nkey_file":             text("a file's path"),
-		"nats.creds_file":            text("a file's path"),
-		"nats.tls.ca":                text("a file's path"),
-		"nats.tls.cert":              text("a file's path"),
-		"nats.tls.key":               text("a file's path"),
-		"store.deadline":             between(tick, hour),
-		"store.republish":            {"true, false", func(any) string { return "" }},
-		"store.replicas":             oneOf(1, 3, 5),
-		"store.duplicate_window":     between(tick, year),
-		"store.vitals.max_bytes":     between(64*KiB, 1024*TiB),
-		"store.vitals.max_age":       between(tick, 100*year),
-		"store.rejections.max_bytes": between(64*KiB, 1024*TiB),
-		"store.rejections.max_age":   between(tick, 100*year),
-		"store.audit.max_bytes":      between(64*KiB, 1024*TiB),
-		"store.audit.max_age":        between(tick, 100*year),
-		"store.devices.max_bytes":    between(64*KiB, 1024*TiB),
-		"consumers":                  {"a list of different names, each of 1 to 64 letters, digits, _ or -", checkConsumers},
-		"log.level":                  oneOf("trace", "debug", "info", "warn", "error"),
-		"log.format":                 oneOf(FormatAuto, FormatJSON, FormatConsole),
+		"data":                             text("a directory; empty for the default"),
+		"mqtt.listen":                      optionalAddress(),
+		"mqtt.topic":                       {"MQTT topic levels, one of them exactly " + devicePlaceholder + ", without wildcards", checkTopic},
+		"mqtt.max_connections":             between(1, 10_000_000),
+		"mqtt.max_connections_per_address": between(1, 10_000_000),
+		"mqtt.proxy_protocol":              {"a list of CIDR blocks, such as 10.0.0.0/8 or 192.0.2.7/32", checkBlocks},
+		"mqtt.receive_maximum":             between(1, 65_535),
+		"mqtt.in_flight":                   between(1, 10_000_000),
+		"mqtt.in_flight_bytes":             between(16*KiB, 1*TiB),
+		"mqtt.anonymous":                   oneOf(AnonymousRefuse, AnonymousLoopback, AnonymousForce),
+		"mqtt.tls.listen":                  optionalAddress(),
+		"mqtt.tls.cert":                    text("a file's path"),
+		"mqtt.tls.key":                     text("a file's path"),
+		"mqtt.tls.client":                  oneOf(ClientPassword, ClientCertificate, ClientBoth),
+		"mqtt.tls.client_ca":               text("a file's path"),
+		"mqtt.websocket.listen":            optionalAddress(),
+		"mqtt.websocket.scheme":            oneOf(SchemePlain, SchemeSecure),
+		"mqtt.websocket.origins":           {"a list of origins, such as https://ward.example.org or http://localhost:3000", checkOrigins},
+		"source.url":                       {"mqtt://, mqtts://, ws:// or wss:// with a host, several separated by commas, user and password apart; empty for none", checkBroker},
+		"source.topics":                    {"a list of MQTT topic filters, such as wearables/+/vitals; empty for mqtt.topic", checkFilters},
+		"source.share":                     {"1 to 64 letters, digits, _ or -; empty for no shared subscription", checkShare},
+		"source.client_id":                 text("an MQTT client identifier, the replica's own; empty for one made from the host's name"),
+		"source.user":                      text("text"),
+		"source.password":                  {"text", checkSecret},
+		"source.tls.ca":                    text("a file's path"),
+		"source.tls.cert":                  text("a file's path"),
+		"source.tls.key":                   text("a file's path"),
+		"limits.device_rate":               between(1, 1_000_000),
+		"limits.device_burst":              between(1, 10_000_000),
+		"limits.address_rate":              between(1, 10_000_000),
+		"limits.address_burst":             between(1, 100_000_000),
+		"limits.lockout_after":             between(1, 1_000_000),
+		"limits.lockout":                   between(tick, 24*hour),
+		"limits.rejection_rate":            between(1, 100_000),
+		"http.listen":                      address(),
+		"http.tls.cert":                    text("a file's path"),
+		"http.tls.key":                     text("a file's path"),
+		"keys.master":                      {"the text of a master key file: lines of 64 hexadecimal digits, each with or without an id before them", checkMaster},
+		"freshness.max_age":                between(tick, 24*hour),
+		"freshness.max_future":             between(Duration(0), hour),
+		"freshness.late":                   oneOf(LateKeep, LateRefuse),
+		"freshness.max_late":               between(tick, 100*year),
+		"freshness.clock_tolerance":        between(Duration(time.Millisecond), hour),
+		"replay_memory.max_readings":       between(1, 1_000_000_000),
+		"nats.url":                         {"nats://, tls://, ws:// or wss:// with a host, several separated by commas; empty for the embedded server", checkURL},
+		"nats.url_file":                    text("a file's path"),
+		"nats.listen":                      address(),
+		"nats.sync":                        {"always, or a duration from 1ms to 1h", checkSync},
+		"nats.user":                        text("text"),
+		"nats.password":                    {"text", checkSecret},
+		"nats.token":                       {"text", checkSecret},
+		"nats.nkey_file":                   text("a file's path"),
+		"nats.creds_file":                  text("a file's path"),
+		"nats.tls.ca":                      text("a file's path"),
+		"nats.tls.cert":                    text("a file's path"),
+		"nats.tls.key":                     text("a file's path"),
+		"store.deadline":                   between(tick, hour),
+		"store.unavailable_after":          between(tick, hour),
+		"store.republish":                  {"true, false", func(any) string { return "" }},
+		"store.replicas":                   oneOf(1, 3, 5),
+		"store.duplicate_window":           between(tick, year),
+		"store.vitals.max_bytes":           between(64*KiB, 1024*TiB),
+		"store.vitals.max_age":             between(tick, 100*year),
+		"store.rejections.max_bytes":       between(64*KiB, 1024*TiB),
+		"store.rejections.max_age":         between(tick, 100*year),
+		"store.audit.max_bytes":            between(64*KiB, 1024*TiB),
+		"store.audit.max_age":              between(tick, 100*year),
+		"store.devices.max_bytes":          between(64*KiB, 1024*TiB),
+		"consumers":                        {"a list of different names, each of 1 to 64 letters, digits, _ or -", checkConsumers},
+		"log.level":                        oneOf("trace", "debug", "info", "warn", "error"),
+		"log.format":                       oneOf(FormatAuto, FormatJSON, FormatConsole),
 	}
 }
 
@@ -165,16 +187,6 @@ func checkTopic(value any) string {
 	return ""
 }
 
-func checkLate(value any) string {
-	switch value.(string) {
-	case LateRefuse:
-		return ""
-	case "keep":
-		return "comes later and is not available yet"
-	}
-	return "is unknown"
-}
-
 func checkURL(value any) string {
 	servers := value.(ServerURL)
 	if servers == "" {
@@ -216,6 +228,15 @@ func checkOrigins(value any) string {
 		// Whatever is more than scheme and host never equals what browsers send.
 		if err != nil || origin.Scheme != "http" && origin.Scheme != "https" || origin.Hostname() == "" || text != origin.Scheme+"://"+origin.Host {
 			return "has an entry that is no origin"
+		}
+	}
+	return ""
+}
+
+func checkBlocks(value any) string {
+	for _, text := range value.([]string) {
+		if _, err := netip.ParsePrefix(text); err != nil {
+			return "has an entry that is no CIDR block"
 		}
 	}
 	return ""

@@ -11,7 +11,7 @@ func (c Config) Validate() error {
 			return &Error{Key: l.key, Problem: shown(l, value) + " " + problem, Allowed: allRules[l.key].allowed}
 		}
 	}
-	for _, check := range []func(Config) *Error{oneAddress, embedded, authentication, certificates, window, listeners, clients, webSocket, anonymous} {
+	for _, check := range []func(Config) *Error{oneAddress, embedded, authentication, certificates, window, lateness, source, listeners, clients, webSocket, anonymous} {
 		if problem := check(c); problem != nil {
 			return problem
 		}
@@ -89,6 +89,7 @@ func certificates(c Config) *Error {
 	for _, pair := range []struct{ section, cert, key string }{
 		{"nats.tls", c.NATS.TLS.Cert, c.NATS.TLS.Key},
 		{"mqtt.tls", c.MQTT.TLS.Cert, c.MQTT.TLS.Key},
+		{"source.tls", c.Source.TLS.Cert, c.Source.TLS.Key},
 		{"http.tls", c.HTTP.TLS.Cert, c.HTTP.TLS.Key},
 	} {
 		if pair.cert != "" && pair.key == "" {
@@ -118,6 +119,22 @@ func window(c Config) *Error {
 			Problem: fmt.Sprintf("%q is longer than store.vitals.max_age", c.Store.DuplicateWindow),
 			Allowed: fmt.Sprintf("at most %v", c.Store.Vitals.MaxAge),
 		}
+	}
+	return nil
+}
+
+// lateness keeps late readings within what the stream retains, by which they are known to be new.
+func lateness(c Config) *Error {
+	const key = "freshness.max_late"
+	switch {
+	case c.Freshness.Late != LateKeep:
+		return nil
+	case c.Freshness.MaxLate <= c.Freshness.MaxAge:
+		return &Error{Key: key, Problem: fmt.Sprintf("%q is not longer than freshness.max_age, so that nothing could be late; set freshness.late to refuse for that", c.Freshness.MaxLate), Allowed: fmt.Sprintf("more than %v", c.Freshness.MaxAge)}
+	case c.Freshness.MaxLate+c.Store.DuplicateWindow > c.Store.Vitals.MaxAge:
+		// A copy may have been stored somewhat before its timestamp, and be stored
+		// again somewhat after it was judged: the window is longer than both.
+		return &Error{Key: key, Problem: fmt.Sprintf("%q and store.duplicate_window are together longer than store.vitals.max_age: what the stream has forgotten could be stored again", c.Freshness.MaxLate), Allowed: fmt.Sprintf("at most %v", c.Store.Vitals.MaxAge-c.Store.DuplicateWindow)}
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func soon(t testing.TB) context.Context {
 	return ctx
 }
 
-func openDepot(t *testing.T) *depot {
+func openDepot(t testing.TB) *depot {
 	t.Helper()
 	d := &depot{dir: t.TempDir(), port: server.RANDOM_PORT}
 	d.start(t)
@@ -78,7 +78,7 @@ func (d *depot) stop() {
 	d.server.WaitForShutdown()
 }
 
-func (d *depot) connect(t *testing.T, url string) {
+func (d *depot) connect(t testing.TB, url string) {
 	t.Helper()
 	var err error
 	d.nc, err = nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.ReconnectWait(10*time.Millisecond),

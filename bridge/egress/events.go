@@ -37,12 +37,40 @@ type Rejection struct {
 // since no acknowledgement may be delayed for it. It reports whether it will
 // be published.
 func (s *Store) Reject(r Rejection) bool {
-	device := r.Device
+	r.Spelled = r.Outcome.String()
+	return s.event(s.events, rejectionSubject(r.Spelled, r.Device), r)
+}
+
+func rejectionSubject(outcome, device string) string {
 	if device == "" {
 		device = "_"
 	}
+	return "rejected." + outcome + "." + device
+}
+
+// RejectionSummary stands for refused messages that there is no Rejection of,
+// because there were too many of one outcome, device and address. LeftOut tells
+// the two apart: a Rejection has none.
+type RejectionSummary struct {
+	Outcome verify.Outcome `json:"-"`
+	// Spelled is Outcome in its one spelling.
+	Spelled string `json:"outcome"`
+	// Device is empty where no such device is enrolled, and, together with
+	// Remote, where too many flooded at once to be told apart.
+	Device string `json:"device_id,omitempty"`
+	// Remote is an IPv4 address or an IPv6 /64, without a port.
+	Remote string `json:"remote,omitempty"`
+	// From and Until are when the first and the last of them came.
+	From  time.Time `json:"from"`
+	Until time.Time `json:"until"`
+	// LeftOut is how many there were.
+	LeftOut uint64 `json:"left_out"`
+}
+
+// RejectSummary is Reject for a summary.
+func (s *Store) RejectSummary(r RejectionSummary) bool {
 	r.Spelled = r.Outcome.String()
-	return s.event(s.events, "rejected."+r.Spelled+"."+device, r)
+	return s.event(s.events, rejectionSubject(r.Spelled, r.Device), r)
 }
 
 // Audit records who did what. kind is one or more subject tokens, such as

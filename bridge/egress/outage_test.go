@@ -6,12 +6,10 @@ import (
 	"errors"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
 
 	"github.com/pulsegate/pulsegate/bridge/egress"
 	"github.com/pulsegate/pulsegate/bridge/verify"
@@ -222,37 +220,4 @@ func TestNATSStopsReading(t *testing.T) {
 	}
 	r.resume()
 	publishing.Wait()
-}
-
-// TestTheStoreSaysThatItIsUnavailable lets readings fail for long enough, by the
-// store's clock, and then lets one be stored.
-func TestTheStoreSaysThatItIsUnavailable(t *testing.T) {
-	d := openDepot(t)
-	d.ensure(t, depotLayout())
-	var ahead atomic.Int64
-	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	s, err := egress.NewStore(d.nc, egress.Options{Deadline: 100 * time.Millisecond, Replica: "r", Now: now, Log: zerolog.Nop()})
-	need(t, err)
-	t.Cleanup(func() { need(t, s.Close(soon(t))) })
-	need(t, d.js.DeleteStream(soon(t), "VITALS"))
-	if a := publish(t, s, record(1)); !errors.Is(a.err, egress.ErrNotStored) {
-		t.Fatalf("stored without a stream: %v", a.err)
-	}
-	if err := s.Err(); err != nil {
-		t.Errorf("unavailable after one failure: %v", err)
-	}
-	ahead.Store(int64(16 * time.Second))
-	if a := publish(t, s, record(2)); !errors.Is(a.err, egress.ErrNotStored) {
-		t.Fatalf("stored without a stream: %v", a.err)
-	}
-	if err := s.Err(); err == nil || !strings.Contains(err.Error(), "no reading could be stored for 16s") {
-		t.Errorf("after 16 s of failures: %v", err)
-	}
-	d.ensure(t, depotLayout())
-	if a := publish(t, s, record(3)); a.err != nil {
-		t.Fatal(a.err)
-	}
-	if err := s.Err(); err != nil {
-		t.Errorf("unavailable though one was stored: %v", err)
-	}
 }

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// every calls f at each tick until the Store is closed.
-func (s *Store) every(f func(now time.Time)) {
-	ticker := time.NewTicker(tick)
+// every calls f once a period until the Store is closed.
+func (s *Store) every(period time.Duration, f func(now time.Time)) {
+	ticker := time.NewTicker(period)
 	defer ticker.Stop()
 	for {
 		select {
@@ -40,13 +40,29 @@ func (s *Store) retry(p *publication) {
 	}
 	switch {
 	case err == nil:
-		s.send(p)
+		if s.timely(p) {
+			s.send(p)
+		}
 	case errors.Is(err, ErrNotYet):
 		s.notSent(p)
 		s.postpone(p.token, err)
 	case s.take(p.token) != nil:
 		p.done(Confirmation{}, fmt.Errorf("%w: %w", ErrWithdrawn, err))
 	}
+}
+
+// timely says whether a publication may go out. After its deadline it may not: by
+// then, where the machine slept or sending was held up, the stream may have
+// forgotten an earlier attempt.
+func (s *Store) timely(p *publication) bool {
+	return s.waits(p.token) && passed(p.started, s.options.Now()) <= s.options.Deadline
+}
+
+// passed is the time between two readings of the clock, by the wall or by the
+// monotonic clock, whichever is longer: the one may be set, the other stands
+// still while the machine sleeps.
+func passed(since, now time.Time) time.Duration {
+	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
 }
 
 // notSent takes back an attempt that was none.
@@ -61,7 +77,7 @@ func (s *Store) due(now time.Time) []*publication {
 	defer s.mu.Unlock()
 	var due []*publication
 	for _, p := range s.pending {
-		if now.After(p.again) {
+		if !p.again.IsZero() && now.After(p.again) {
 			p.again = now.Add(patience)
 			p.attempts++
 			due = append(due, p)
@@ -84,9 +100,9 @@ func (s *Store) overdue(now time.Time) []*publication {
 		if now.After(p.deadline) {
 			delete(s.pending, token)
 			over = append(over, p)
-			s.failed = now
-			if s.failing.IsZero() {
-				s.failing = p.started
+			// What was never published says nothing of the store.
+			if p.attempts > 0 {
+				s.health.failedAt(now, p.started)
 			}
 		}
 	}

@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
@@ -56,6 +54,8 @@ type Record struct {
 	Device   string
 	// Payload is what the device signed, byte for byte.
 	Payload []byte
+	// Timestamp is when the wearable measured, as signed; PublishLate needs it.
+	Timestamp time.Time
 	// Generation is that of the key that signed.
 	Generation uint32
 	// Age is how old the reading was at Received.
@@ -81,6 +81,11 @@ type Confirmation struct {
 type Options struct {
 	// Deadline is how long one reading may try to be stored.
 	Deadline time.Duration
+	// UnavailableAfter is how long the store must have been away, or readings
+	// have failed, for Err to say so.
+	UnavailableAfter time.Duration
+	// Late is for PublishLate; zero refuses every late reading.
+	Late LateOptions
 	// Replica names this process in the findings; it is an id, as a device's.
 	Replica string
 	Now     func() time.Time
@@ -91,6 +96,7 @@ type Options struct {
 type Store struct {
 	options Options
 	nc      *nats.Conn
+	js      jetstream.JetStream
 	inbox   string
 	answers *nats.Subscription
 	stop    chan struct{}
@@ -102,15 +108,16 @@ type Store struct {
 	pending map[uint64]*publication
 	last    uint64
 	closed  bool
-	// failing is since when readings fail, zero once one has been stored, and
-	// failed is when one failed last.
-	failing, failed time.Time
+	health  health
+
+	groups *groups
 }
 
 type publication struct {
-	message  *nats.Msg
-	token    uint64
-	started  time.Time
+	message *nats.Msg
+	token   uint64
+	started time.Time
+	// again is when to publish next; zero is not before the look-up is done.
 	again    time.Time
 	deadline time.Time
 	attempts int
@@ -132,7 +139,14 @@ func NewStore(nc *nats.Conn, o Options) (*Store, error) {
 		audits:  make(chan *nats.Msg, auditsWaiting),
 		pending: make(map[uint64]*publication),
 	}
+	s.health.wellAt(o.Now())
 	var err error
+	if s.groups, err = newGroups(o, s.waits); err != nil {
+		return nil, err
+	}
+	if s.js, err = jetstream.New(nc); err != nil {
+		return nil, fmt.Errorf("JetStream: %w", err)
+	}
 	if s.answers, err = nc.Subscribe(s.inbox+"*", s.answer); err != nil {
 		return nil, fmt.Errorf("subscribing to the store's answers: %w", err)
 	}
@@ -141,9 +155,11 @@ func NewStore(nc *nats.Conn, o Options) (*Store, error) {
 		return nil, fmt.Errorf("subscribing to the store's answers: %w", err)
 	}
 	// Sending blocks while NATS does not read; giving up must not.
-	s.stopped.Go(func() { s.every(s.sendAgain) })
-	s.stopped.Go(func() { s.every(s.giveUp) })
+	s.stopped.Go(func() { s.every(tick, s.sendAgain) })
+	s.stopped.Go(func() { s.every(tick, s.giveUp) })
+	s.stopped.Go(func() { s.every(probeEvery, s.probe) })
 	s.stopped.Go(s.publishEvents)
+	s.startLookups()
 	return s, nil
 }
 
@@ -151,12 +167,16 @@ func NewStore(nc *nats.Conn, o Options) (*Store, error) {
 // an error that wraps ErrNotStored. The error case comes at the deadline at the
 // latest. done must not block.
 func (s *Store) Publish(r Record, done func(Confirmation, error)) {
+	s.publish(s.publication(r, subjectIn+r.Patient+"."+r.Device, done))
+}
+
+func (s *Store) publication(r Record, subject string, done func(Confirmation, error)) *publication {
 	now := s.options.Now()
-	p := &publication{
+	return &publication{
 		started: now, again: now.Add(patience), deadline: now.Add(s.options.Deadline),
 		attempts: 1, stands: r.Stands, done: done,
 		message: &nats.Msg{
-			Subject: subjectIn + r.Patient + "." + r.Device,
+			Subject: subject,
 			Header: nats.Header{
 				jetstream.MsgIDHeader: {r.Identity.String()},
 				HeaderFindings:        {s.findings(r)},
@@ -164,6 +184,9 @@ func (s *Store) Publish(r Record, done func(Confirmation, error)) {
 			Data: r.Payload,
 		},
 	}
+}
+
+func (s *Store) publish(p *publication) {
 	if !s.await(p) {
 		p.fail()
 		return
@@ -215,87 +238,6 @@ func (s *Store) postpone(token uint64, cause error) {
 	}
 }
 
-// answer takes what JetStream replied to one publish.
-func (s *Store) answer(m *nats.Msg) {
-	token, err := strconv.ParseUint(strings.TrimPrefix(m.Subject, s.inbox), 36, 64)
-	if err != nil {
-		return
-	}
-	c, err := readAnswer(m)
-	if err != nil {
-		s.postpone(token, err)
-		return
-	}
-	if p := s.confirmed(token); p != nil {
-		c.Took = s.options.Now().Sub(p.started)
-		c.Duplicate = c.Duplicate && p.attempts == 1
-		p.done(c, nil)
-	}
-}
-
-func (s *Store) confirmed(token uint64) *publication {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failing = time.Time{}
-	p := s.pending[token]
-	delete(s.pending, token)
-	return p
-}
-
-// take gives a publication to the one who ends it; nil if somebody did already.
-func (s *Store) take(token uint64) *publication {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.pending[token]
-	delete(s.pending, token)
-	return p
-}
-
-type pubAck struct {
-	Stream    string              `json:"stream"`
-	Sequence  uint64              `json:"seq"`
-	Duplicate bool                `json:"duplicate"`
-	Error     *jetstream.APIError `json:"error"`
-}
-
-// readAnswer turns a reply into a confirmation or the reason why there is none.
-// An answer in the name of another stream is no confirmation: somebody has
-// taken the subject over.
-func readAnswer(m *nats.Msg) (Confirmation, error) {
-	var ack pubAck
-	switch {
-	case len(m.Data) == 0 && m.Header.Get("Status") == "503":
-		return Confirmation{}, errors.New("no stream takes the reading: JetStream is away, or the stream is gone")
-	case json.Unmarshal(m.Data, &ack) != nil:
-		return Confirmation{}, errors.New("the store's answer cannot be read")
-	case ack.Error != nil:
-		return Confirmation{}, fmt.Errorf("the store refuses: %w", ack.Error)
-	case ack.Stream != StreamVitals || ack.Sequence == 0:
-		return Confirmation{}, fmt.Errorf("stream %q answered in place of %s", ack.Stream, StreamVitals)
-	}
-	return Confirmation{Duplicate: ack.Duplicate, Sequence: ack.Sequence}, nil
-}
-
-const (
-	// unavailableAfter is how long readings must have failed, and none been
-	// stored, for the store to count as unavailable.
-	unavailableAfter = 15 * time.Second
-	// tryAgain is how long after the last failure it does. Then it is given
-	// another chance: only readings show whether it takes them.
-	tryAgain = 5 * time.Second
-)
-
-// Err says why readings should be sent elsewhere for now, or nil.
-func (s *Store) Err() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.options.Now()
-	if s.failing.IsZero() || now.Sub(s.failing) < unavailableAfter || now.Sub(s.failed) > tryAgain {
-		return nil
-	}
-	return fmt.Errorf("no reading could be stored for %v", now.Sub(s.failing).Round(time.Second))
-}
-
 // Pending is how many readings wait for the store's answer.
 func (s *Store) Pending() int {
 	s.mu.Lock()
@@ -340,5 +282,8 @@ func (s *Store) shut() (left map[uint64]*publication, first bool) {
 // while NATS does not read.
 func (s *Store) finish(ctx context.Context) error {
 	s.stopped.Wait()
+	if !s.nc.IsConnected() {
+		return nil // there is nobody to flush to; what it costs has been logged
+	}
 	return errors.Join(s.answers.Unsubscribe(), s.nc.FlushWithContext(ctx))
 }

@@ -20,8 +20,13 @@ const (
 
 	// SubjectLive is what triage subscribes to: vitals.live.<patient>.<device>.
 	SubjectLive = "vitals.live.>"
+	// SubjectLate is for whoever keeps the record:
+	// vitals.late.<patient>.<device>.<minute>, as LateSubject makes it.
+	SubjectLate = "vitals.late.>"
 
-	subjectIn = "gate.in.vitals.live."
+	// subjectGate stands before a subject where the gate publishes.
+	subjectGate = "gate.in."
+	subjectIn   = subjectGate + "vitals.live."
 	// maxStored is the largest message in VITALS, in bytes: a reading and its
 	// headers.
 	maxStored = 8 << 10

@@ -23,6 +23,8 @@ const DefaultListen = "127.0.0.1:4222"
 const (
 	lockName     = "pulsegate.lock"
 	flushTimeout = 2 * time.Second
+	// pingEvery is how often a silent connection to NATS is asked whether it lives.
+	pingEvery = 2 * time.Second
 )
 
 // Options says where the engine keeps its data and which NATS it uses.
@@ -98,7 +100,9 @@ func (e *Engine) Close() error {
 	e.closing.Do(func() {
 		if e.conn != nil {
 			// A server that is away cannot take what is left; its publishers have been told by their own timeouts.
-			_ = e.conn.FlushTimeout(flushTimeout)
+			if e.conn.IsConnected() {
+				_ = e.conn.FlushTimeout(flushTimeout)
+			}
 			e.conn.Close()
 		}
 		if e.server != nil {
@@ -138,6 +142,9 @@ func connectionOptions(log zerolog.Logger) []nats.Option {
 		nats.ReconnectJitter(250*time.Millisecond, time.Second),
 		// A NATS that does not read must not hold the connection's lock for long.
 		nats.FlusherTimeout(flushTimeout),
+		// A host or firewall that has died says nothing: then another server is taken after some pings.
+		nats.PingInterval(pingEvery),
+		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			// A nil error is the gate's own closing.
 			if err != nil {

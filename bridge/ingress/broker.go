@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -20,30 +21,52 @@ const (
 	// maxPacket is the largest MQTT packet that is read, in bytes: a payload
 	// that is too large by little still gets its reason code.
 	maxPacket = 16 << 10
+	// maxConnect is the same for CONNECT, which is read from everybody. Names and
+	// password have room enough.
+	maxConnect = 4 << 10
 	// defaultConnectDeadline is Options.ConnectDeadline where that is zero.
 	defaultConnectDeadline = 10 * time.Second
 	// writesPending bounds Mochi's queue of packets to a client. Devices
 	// subscribe to nothing, so hardly anything ever waits there.
 	writesPending = 16
+	// sampleBurst and samplePeriod are how many warnings about refused connections
+	// are logged in how much time.
+	sampleBurst  = 3
+	samplePeriod = 10 * time.Second
 	// week is longer than anybody waits for a $SYS topic that nobody may read.
 	week = 7 * 24 * 60 * 60
 )
 
-// Options say how a Broker is to work. All but ConnectDeadline and Log must be
-// set.
+// Options say how a Broker is to work. The listeners, the bounds of
+// connections and those of messages must be set.
 type Options struct {
 	// Listeners are where devices connect, at least one.
 	Listeners []Listener
 	// MaxConnections bounds the connections that are open at once.
 	MaxConnections int
+	// MaxConnectionsPerAddress bounds those of one IPv4 address, or of one /64 in
+	// IPv6; zero is MaxConnections.
+	MaxConnectionsPerAddress int
+	// Balancers are the addresses whose connections begin with a PROXY protocol
+	// header, which tells the client's address; one without it is closed. Others
+	// cannot send one.
+	Balancers []netip.Prefix
 	// ReceiveMaximum bounds the messages of one connection that are being
 	// decided at once; at the bound its socket is not read.
 	ReceiveMaximum uint16
 	// InFlight bounds the same for all connections together.
 	InFlight int
+	// InFlightBytes bounds the size in bytes of the packets of those messages, at
+	// least the largest packet's 16 KiB. One connection's are bounded too: to
+	// ReceiveMaximum times 4 KiB, or one packet.
+	InFlightBytes int64
 	// ConnectDeadline is how long a peer may take until its CONNECT is there, TLS
 	// and WebSocket included; zero is ten seconds.
 	ConnectDeadline time.Duration
+	// PacketDeadline is how long a packet that has begun may take until it is whole;
+	// zero is thirty seconds. The time in which the socket is not read does not
+	// count.
+	PacketDeadline time.Duration
 	// HandshakeFailed is told of every TLS handshake that failed, from the
 	// connection's goroutine; nil is nobody.
 	HandshakeFailed func(remote string, err error)
@@ -58,6 +81,10 @@ func (o Options) check() error {
 		return errors.New("receive maximum is 0; at least 1 is needed [MQTT-3.2.2-23]")
 	case o.InFlight < 1:
 		return fmt.Errorf("in flight is %d; at least 1 is needed", o.InFlight)
+	case o.InFlightBytes < maxPacket:
+		return fmt.Errorf("in flight bytes is %d; at least %d is needed, for the largest packet", o.InFlightBytes, maxPacket)
+	case o.MaxConnectionsPerAddress < 0:
+		return fmt.Errorf("maximum connections per address is %d; at least 1 is needed", o.MaxConnectionsPerAddress)
 	case o.MaxConnections < 1:
 		return fmt.Errorf("maximum connections is %d; at least 1 is needed", o.MaxConnections)
 	}
@@ -71,6 +98,7 @@ type Broker struct {
 	listeners []*listener
 	shared    shared
 	close     func() error
+	log       zerolog.Logger
 }
 
 // Open listens and serves. Its error says which address could not be had.
@@ -81,7 +109,13 @@ func Open(o Options, door Door) (*Broker, error) {
 	if o.ConnectDeadline == 0 {
 		o.ConnectDeadline = defaultConnectDeadline
 	}
-	b := &Broker{}
+	if o.PacketDeadline == 0 {
+		o.PacketDeadline = defaultPacketDeadline
+	}
+	if o.MaxConnectionsPerAddress == 0 {
+		o.MaxConnectionsPerAddress = o.MaxConnections
+	}
+	b := &Broker{log: o.Log}
 	b.server = mqtt.New(&mqtt.Options{
 		Capabilities:           capabilities(o),
 		Logger:                 slog.New(redact(zerolog.NewSlogHandler(o.Log))),
@@ -89,17 +123,18 @@ func Open(o Options, door Door) (*Broker, error) {
 	})
 	b.close = sync.OnceValue(b.server.Close) // Mochi's panics the second time
 	b.shared.room = semaphore.NewWeighted(int64(o.MaxConnections))
+	b.shared.addresses = newAddresses(o.MaxConnectionsPerAddress)
 	b.shared.serving = &b.server.Listeners.ClientsWg
 	b.shared.handshakeFailed = o.HandshakeFailed
+	b.shared.inFlight = newFlight(o.InFlight, o.InFlightBytes)
 	if err := b.listen(o); err != nil {
 		return nil, err
 	}
 	h := &hook{
+		shared:         &b.shared,
 		server:         b.server,
-		arriving:       &b.shared.arriving,
 		door:           door,
 		receiveMaximum: int(o.ReceiveMaximum),
-		inFlight:       semaphore.NewWeighted(int64(o.InFlight)),
 	}
 	if err := b.serve(h); err != nil {
 		b.giveUp()
@@ -182,16 +217,32 @@ func (b *Broker) Disconnect(id string) {
 func (b *Broker) Connections() int {
 	n := 0
 	for _, l := range b.listeners {
-		n += l.count()
+		n += l.size()
 	}
 	return n
+}
+
+// InFlight is how many messages are being decided, and their packets' size in
+// bytes.
+func (b *Broker) InFlight() (messages int, bytes int64) {
+	return int(b.shared.inFlight.messages.Load()), b.shared.inFlight.bytes.Load()
+}
+
+// TurnedAway is how many connections were refused as Unavailable.
+func (b *Broker) TurnedAway() uint64 { return b.shared.turnedAway.Load() }
+
+// Crowded is how many connections were refused because too many were open: in
+// all, or of one address.
+func (b *Broker) Crowded() (all, address uint64) {
+	return b.shared.full.Load(), b.shared.crowded.Load()
 }
 
 // HandshakesFailed is how many TLS handshakes failed.
 func (b *Broker) HandshakesFailed() uint64 { return b.shared.handshakesFailed.Load() }
 
-// Close tells MQTT 5 clients that the server shuts down, closes every
-// connection and waits until their goroutines have ended, or until ctx is done.
+// Close tells MQTT 5 clients to use another server, closes every connection and
+// waits until their goroutines have ended, or until ctx is done. What is being
+// decided is not answered any more; Drain before it lets that finish.
 // It may be called again.
 func (b *Broker) Close(ctx context.Context) error {
 	done := make(chan error, 1)

@@ -25,6 +25,9 @@ func TestAPacketThatPanicsMochiEndsOnlyItsConnection(t *testing.T) {
 	for range 3 {
 		c := b.connect(t, 5, "w-2")
 		c.SendRaw([]byte{0x82, 6, 0, 1, 0, 0, 1, 'a'}) // a filter without its options
+		if bye := c.Expect(packets.Disconnect); bye.ReasonCode != 0x81 {
+			t.Errorf("DISCONNECT %#x, want 0x81", bye.ReasonCode)
+		}
 		c.ExpectEnd()
 	}
 	other.Ping()
@@ -34,6 +37,30 @@ func TestAPacketThatPanicsMochiEndsOnlyItsConnection(t *testing.T) {
 	again.Send(publish(1, 1))
 	b.next(t).done(accepted)
 	again.ExpectBytes(0x40, 2, 0, 1)
+}
+
+// What else may panic on a connection's goroutine ends no more than that.
+func TestAPanicEndsOnlyItsConnection(t *testing.T) {
+	t.Parallel()
+	b := open(t, nil)
+	other := b.connect(t, 4, "w-1")
+	b.settle = func(c call) {
+		if c.connection.ClientID != "w-1" {
+			panic("a fault of the gate's own")
+		}
+		c.done(accepted)
+	}
+	for range 3 {
+		c := b.connect(t, 5, "w-2")
+		c.Send(publish(1, 1))
+		c.ExpectEnd()
+	}
+	other.Send(publish(1, 1))
+	other.ExpectBytes(0x40, 2, 0, 1)
+	until(t, "only one is open", func() bool { return b.Connections() == 1 })
+	if text := b.log.String(); !strings.Contains(text, `"level":"error"`) || strings.Contains(text, "payload") {
+		t.Errorf("the log says\n%s", text)
+	}
 }
 
 func TestAPeerMustConnectInTime(t *testing.T) {
@@ -58,8 +85,8 @@ func TestCloseWithSilentConnections(t *testing.T) {
 	if err := b.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if bye := clients[3].Expect(packets.Disconnect); bye.ReasonCode != 0x8B {
-		t.Errorf("DISCONNECT %#x, want 0x8b", bye.ReasonCode)
+	if bye := clients[3].Expect(packets.Disconnect); bye.ReasonCode != 0x9C {
+		t.Errorf("DISCONNECT %#x, want 0x9c", bye.ReasonCode)
 	}
 	for _, c := range clients {
 		c.ExpectEnd()
@@ -195,7 +222,15 @@ func TestAPacketThatIsTooLarge(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		c.SendRaw([]byte{0x32, 0xff, 0xff, 0xff, 0x7f}) // 256 MiB are announced
+		if version == 5 {
+			if bye := c.Expect(packets.Disconnect); bye.ReasonCode != 0x95 {
+				t.Errorf("DISCONNECT %#x, want 0x95", bye.ReasonCode)
+			}
+		}
 		c.ExpectEnd()
+		if m := b.next(t); m.Form != ingress.Oversize {
+			t.Errorf("the handler hears of form %d", m.Form)
+		}
 		runtime.ReadMemStats(&after)
 		if grown := after.TotalAlloc - before.TotalAlloc; grown > 16<<20 {
 			t.Errorf("%d bytes were allocated for it", grown)
@@ -222,7 +257,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	at := func(address string) []ingress.Listener {
 		return []ingress.Listener{{Address: "127.0.0.1:0"}, {Address: address, Setting: "--mqtt-listen"}}
 	}
-	good := ingress.Options{Listeners: at("127.0.0.1:0"), MaxConnections: 1, ReceiveMaximum: 1, InFlight: 1}
+	good := ingress.Options{Listeners: at("127.0.0.1:0"), MaxConnections: 1, ReceiveMaximum: 1, InFlight: 1, InFlightBytes: 16 << 10}
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -232,7 +267,9 @@ func TestOptionsAreChecked(t *testing.T) {
 		"no listener":         func(o *ingress.Options) { o.Listeners = nil },
 		"receive maximum":     func(o *ingress.Options) { o.ReceiveMaximum = 0 },
 		"in flight":           func(o *ingress.Options) { o.InFlight = 0 },
+		"in flight bytes":     func(o *ingress.Options) { o.InFlightBytes-- },
 		"maximum connections": func(o *ingress.Options) { o.MaxConnections = 0 },
+		"per address":         func(o *ingress.Options) { o.MaxConnectionsPerAddress = -1 },
 		"--mqtt-listen":       func(o *ingress.Options) { o.Listeners = at(taken.Addr().String()) },
 		"cannot listen":       func(o *ingress.Options) { o.Listeners = at("nowhere") },
 	} {

@@ -135,11 +135,11 @@ type broker struct {
 	log *buffer
 }
 
-func open(t *testing.T, change func(*ingress.Options)) *broker {
+func open(t testing.TB, change func(*ingress.Options)) *broker {
 	t.Helper()
 	b := &broker{script: &script{calls: make(chan call, 4096)}, log: &buffer{}}
 	o := ingress.Options{
-		Listeners: []ingress.Listener{{Address: "127.0.0.1:0"}}, MaxConnections: 100, ReceiveMaximum: 64, InFlight: 1000,
+		Listeners: []ingress.Listener{{Address: "127.0.0.1:0"}}, MaxConnections: 100, ReceiveMaximum: 64, InFlight: 1000, InFlightBytes: 1 << 20,
 		Log: zerolog.New(b.log).Level(zerolog.TraceLevel),
 	}
 	if change != nil {
@@ -153,7 +153,7 @@ func open(t *testing.T, change func(*ingress.Options)) *broker {
 	return b
 }
 
-func (b *broker) shut(t *testing.T) {
+func (b *broker) shut(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), mqttest.Patience)
 	defer cancel()

@@ -4,27 +4,32 @@ import (
 	"bytes"
 	"errors"
 	"strings"
-	"sync"
+	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
-	"golang.org/x/sync/semaphore"
 )
 
 var errRefused = errors.New("connection refused")
 
-// maxKeepalive is the longest keep alive in seconds for which Mochi's deadline,
-// half as long again, does not overflow.
-const maxKeepalive = 43690
+const (
+	// maxKeepalive is the longest keep alive in seconds: longer ones overflow in
+	// Mochi.
+	maxKeepalive = 43690
+	// freeKeepalive, in seconds, takes the place of a keep alive of 0, which is
+	// none: behind a balancer nothing else tells of a client that is gone. MQTT 5
+	// clients hear of it; in 3.1.1 a server may end an idle connection unasked
+	// (3.1.2.10).
+	freeKeepalive = 1200
+)
 
 // hook connects Mochi to the Door and to each connection's queue.
 type hook struct {
 	mqtt.HookBase
+	*shared
 	server         *mqtt.Server
 	door           Door
-	arriving       *sync.Map
 	receiveMaximum int
-	inFlight       *semaphore.Weighted
 }
 
 // ID names the hook in Mochi's log.
@@ -53,17 +58,29 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		Protocol:    pk.ProtocolVersion,
 	})
 	if admission != Welcome {
-		return refuse(cl, admission, "")
+		return h.refuse(cl, admission, "")
 	}
 	if c.will != nil {
 		handler.Handle(*c.will, func(Disposition) {})
-		return refuse(cl, NotAuthorized, "wills are not accepted: connect without one")
+		return h.refuse(cl, NotAuthorized, "wills are not accepted: connect without one")
 	}
-	if cl.State.Keepalive > maxKeepalive {
-		cl.State.Keepalive, cl.State.ServerKeepalive = maxKeepalive, true // CONNACK says so [MQTT-3.2.2-21]
-	}
+	limitKeepalive(cl)
+	c.patience = time.Duration(cl.State.Keepalive) * time.Second * 3 / 2 // [MQTT-3.1.2-22]
 	c.queue.Store(newQueue(cl, handler, h.receiveMaximum, h.inFlight))
+	if h.draining.Load() { // now, lest Drain and this miss each other
+		return h.refuse(cl, Unavailable, "the server is stopping")
+	}
 	return nil
+}
+
+// limitKeepalive clamps it. CONNACK says so [MQTT-3.2.2-21].
+func limitKeepalive(cl *mqtt.Client) {
+	switch k := &cl.State.Keepalive; {
+	case *k == 0:
+		*k, cl.State.ServerKeepalive = freeKeepalive, true
+	case *k > maxKeepalive:
+		*k, cl.State.ServerKeepalive = maxKeepalive, true
+	}
 }
 
 // OnConnectAuthenticate agrees: OnConnect has decided already.
@@ -98,6 +115,9 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 			pk.Connect.WillFlag, pk.Connect.WillRetain, pk.Connect.WillQos = false, false, 0
 			pk.Connect.WillTopic, pk.Connect.WillPayload = "", nil
 		}
+		if len(pk.Connect.Password) == 0 {
+			pk.Connect.PasswordFlag = false // Mochi refuses an empty one as a protocol violation
+		}
 	case packets.Publish:
 		if strings.HasPrefix(pk.TopicName, "$") {
 			// Mochi would drop it without any acknowledgement; the prefix makes
@@ -121,8 +141,8 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if q == nil {
 		return pk, packets.ErrRejectPacket
 	}
-	if pk.FixedHeader.Qos == 2 && q.unreleasedCount() >= h.receiveMaximum {
-		// The client owes a PUBREL for each [MQTT-3.3.4-9].
+	if pk.FixedHeader.Qos > 0 && q.unreleasedCount() >= h.receiveMaximum {
+		// The client owes a PUBREL for each [MQTT-3.3.4-7].
 		_ = h.server.DisconnectClient(cl, packets.ErrReceiveMaximum)
 		return pk, packets.ErrRejectPacket
 	}
@@ -130,11 +150,11 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if pk.FixedHeader.Retain {
 		m.Form = Retained
 	}
-	q.publish(m, pk.PacketID, pk.FixedHeader.Qos)
+	q.publish(m, pk.PacketID, pk.FixedHeader.Qos, pk.FixedHeader.Remaining)
 	return pk, packets.ErrRejectPacket
 }
 
-// OnPacketEncode completes CONNACK. Session Present is 1 whenever the client
+// OnPacketEncode completes CONNACK and corrects DISCONNECT. Session Present is 1 whenever the client
 // did not ask for a clean start, on any replica: a publisher's session is empty
 // by construction, and told 0 it would throw its unacknowledged readings away
 // [MQTT-3.2.2-5].
@@ -143,6 +163,16 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 		// In MQTT 3.1.1 no server sends one (3.14), but Mochi does; a type
 		// that it cannot encode is not sent.
 		pk.FixedHeader.Type = packets.Reserved
+		return pk
+	}
+	if pk.FixedHeader.Type == packets.Disconnect && pk.ReasonCode == packets.ErrServerShuttingDown.Code {
+		// Mochi's only says why; this one says what to do now (MQTT 5, 4.11).
+		pk.ReasonCode, pk.Properties.ReasonString = packets.ErrUseAnotherServer.Code, "the server is stopping"
+		return pk
+	}
+	if pk.FixedHeader.Type == packets.Suback || pk.FixedHeader.Type == packets.Unsuback {
+		// Mochi sends back what the client sent, up to a packet of it.
+		pk.Properties.User = nil
 		return pk
 	}
 	if pk.FixedHeader.Type != packets.Connack || pk.ReasonCode != packets.CodeSuccess.Code {
@@ -163,7 +193,10 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) { connectionOf(cl)
 
 // refuse answers a CONNECT with the code that stands for the admission in the
 // client's version of MQTT.
-func refuse(cl *mqtt.Client, a Admission, reason string) error {
+func (h *hook) refuse(cl *mqtt.Client, a Admission, reason string) error {
+	if a == Unavailable {
+		h.turnedAway.Add(1)
+	}
 	code := admissionCodes[a][1]
 	if cl.Properties.ProtocolVersion < 5 {
 		code = admissionCodes[a][0]

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,9 +20,13 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// acceptPause is how long the listener waits after a failed accept, such as one
-// for want of file descriptors, before it tries again.
-const acceptPause = 50 * time.Millisecond
+const (
+	// leastPause is how long the listener waits after a failed accept, such as one
+	// for want of file descriptors, before it tries again: twice as long each time
+	// up to mostPause, until one succeeds.
+	leastPause = 10 * time.Millisecond
+	mostPause  = time.Second
+)
 
 // Listener is one address, and what is spoken and demanded there.
 type Listener struct {
@@ -34,6 +41,9 @@ type Listener struct {
 	WebSocket *WebSocket
 	// Demand is handed to the Door with each connection.
 	Demand Demand
+
+	// open takes the place of net.Listen in tests.
+	open func(network, address string) (net.Listener, error)
 }
 
 // WebSocket says who may open one.
@@ -63,8 +73,12 @@ type listener struct {
 	of              Listener
 	tcp             net.Listener
 	connectDeadline time.Duration
+	packetDeadline  time.Duration
+	balancers       []netip.Prefix
 	log             zerolog.Logger
-	closing         chan struct{}
+	// sampled is for what strangers can cause as often as they like.
+	sampled zerolog.Logger
+	closing chan struct{}
 	*shared
 
 	mu   sync.Mutex
@@ -75,6 +89,11 @@ type listener struct {
 type shared struct {
 	// room is for as many connections as may be open at once.
 	room *semaphore.Weighted
+	// addresses bounds those of each address.
+	addresses *addresses
+	// full and crowded are how many connections were refused for want of room in
+	// all, and of one address.
+	full, crowded atomic.Uint64
 	// serving is Mochi's own wait group. Counting each connection before Mochi
 	// does keeps its Add from racing with the Wait of its Close.
 	serving *sync.WaitGroup
@@ -82,6 +101,11 @@ type shared struct {
 	// that Mochi does not know yet, with their client ids: they too must close
 	// when somebody is disconnected.
 	arriving sync.Map
+	inFlight *flight
+	// draining is set once new connections are refused.
+	draining atomic.Bool
+	// turnedAway are the connections that were refused as Unavailable.
+	turnedAway atomic.Uint64
 	// handshakesFailed are those of TLS.
 	handshakesFailed atomic.Uint64
 	// handshakeFailed is Options.HandshakeFailed.
@@ -90,12 +114,17 @@ type shared struct {
 
 // listen takes the address.
 func listen(of Listener, o Options, s *shared) (*listener, error) {
-	tcp, err := net.Listen("tcp", of.Address)
+	open := of.open
+	if open == nil {
+		open = net.Listen
+	}
+	tcp, err := open("tcp", of.Address)
 	if err != nil {
 		return nil, fmt.Errorf("mqtt: cannot listen on %s: %w; is another broker running there? %s chooses another address", of.Address, err, of.Setting)
 	}
 	return &listener{
-		of: of, tcp: tcp, connectDeadline: o.ConnectDeadline, log: o.Log, shared: s,
+		of: of, tcp: tcp, connectDeadline: o.ConnectDeadline, packetDeadline: o.PacketDeadline, balancers: o.Balancers,
+		log: o.Log, sampled: o.Log.Sample(&zerolog.BurstSampler{Burst: sampleBurst, Period: samplePeriod}), shared: s,
 		closing: make(chan struct{}),
 		open:    make(map[*connection]struct{}),
 	}, nil
@@ -115,9 +144,9 @@ func (l *listener) Protocol() string { return l.of.scheme() }
 
 // Serve accepts connections until the listener closes.
 func (l *listener) Serve(establish listeners.EstablishFn) {
+	begin := func(c *connection) { l.converse(c, establish) }
 	if l.of.WebSocket != nil {
-		l.serveWeb(establish)
-		return
+		begin = l.serveWeb(establish).enter
 	}
 	for {
 		c, err := l.accept()
@@ -125,11 +154,11 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			return
 		}
 		go func() {
-			if l.secured(c) != nil {
+			if l.arrived(c) != nil {
 				l.remove(c)
 				return
 			}
-			l.converse(c, establish)
+			begin(c)
 		}()
 	}
 }
@@ -137,51 +166,30 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 // accept returns the next connection for which there is room. Its error is that
 // the listener is closed.
 func (l *listener) accept() (*connection, error) {
+	pause := leastPause
 	for {
 		conn, err := l.tcp.Accept()
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return nil, err
 		case err != nil:
-			l.log.Warn().Err(err).Msg("a connection could not be accepted; trying again")
+			l.sampled.Warn().Err(err).Dur("pause", pause).Msg("a connection could not be accepted; trying again")
 			select {
-			case <-time.After(acceptPause):
+			case <-time.After(pause):
 			case <-l.closing:
 				return nil, net.ErrClosed
 			}
+			pause = min(2*pause, mostPause)
 		default:
+			pause = leastPause
 			c := l.wrap(conn)
-			if l.add(c) {
+			if err = l.add(c); err == nil {
 				return c, nil
 			}
+			l.noteRefused(c, err)
 			_ = conn.Close()
 		}
 	}
-}
-
-func (l *listener) wrap(conn net.Conn) *connection {
-	s := &socket{Conn: conn}
-	c := &connection{Conn: s, socket: s, demand: l.of.Demand, deadline: time.Now().Add(l.connectDeadline)}
-	if l.of.TLS != nil {
-		c.secure = tls.Server(s, l.of.TLS)
-		c.Conn = c.secure
-	}
-	_ = c.SetDeadline(c.deadline)
-	return c
-}
-
-// secured does the TLS handshake. One that fails is the peer's affair, and
-// strangers do it often.
-func (l *listener) secured(c *connection) error {
-	err := c.handshake()
-	if err != nil {
-		l.handshakesFailed.Add(1)
-		if l.handshakeFailed != nil {
-			l.handshakeFailed(c.RemoteAddr().String(), err)
-		}
-		l.log.Debug().Str("remote", c.RemoteAddr().String()).Str("cause", err.Error()).Msg("TLS handshake failed")
-	}
-	return err
 }
 
 // converse speaks MQTT until the connection ends.
@@ -193,6 +201,10 @@ func (l *listener) converse(c *connection, establish listeners.EstablishFn) {
 				Msg("a connection was closed because handling its packet failed")
 		}
 	}()
+	if err := c.hello(); err != nil {
+		l.log.Debug().Str("remote", c.RemoteAddr().String()).Str("cause", err.Error()).Msg("no CONNECT")
+		return
+	}
 	err := establish(l.ID(), c)
 	if q := c.queue.Load(); q != nil && errors.Is(err, packets.ErrPacketTooLarge) {
 		q.handler.Handle(Message{Form: Oversize}, func(Disposition) {})
@@ -200,22 +212,6 @@ func (l *listener) converse(c *connection, establish listeners.EstablishFn) {
 	if err != nil {
 		l.log.Debug().Str("remote", c.RemoteAddr().String()).Str("cause", err.Error()).Msg("connection ended")
 	}
-}
-
-func (l *listener) add(c *connection) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	select {
-	case <-l.closing:
-		return false
-	default:
-	}
-	if !l.room.TryAcquire(1) {
-		return false
-	}
-	l.open[c] = struct{}{}
-	l.serving.Add(1)
-	return true
 }
 
 // remove may be called again: HTTP and WebSocket close what they give up.
@@ -229,33 +225,44 @@ func (l *listener) remove(c *connection) {
 		defer l.mu.Unlock()
 		delete(l.open, c)
 		l.room.Release(1)
+		if c.counts {
+			l.addresses.leave(c.counted)
+		}
 	})
 }
 
-func (l *listener) count() int {
+func (l *listener) size() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.open)
 }
 
+// stop ends accepting.
+func (l *listener) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.closing:
+	default:
+		close(l.closing)
+		_ = l.tcp.Close()
+	}
+}
+
+func (l *listener) connections() []*connection {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Keys(l.open))
+}
+
 // Close stops accepting, lets Mochi say goodbye to its clients, and closes
 // every socket, also those of peers that were never clients.
 func (l *listener) Close(goodbye listeners.CloseFn) {
-	l.mu.Lock()
-	select {
-	case <-l.closing:
-		l.mu.Unlock()
-		return
-	default:
-		close(l.closing)
-	}
-	connections := make([]*connection, 0, len(l.open))
-	for c := range l.open {
+	l.stop()
+	connections := l.connections()
+	for _, c := range connections {
 		c.hurry() // a peer that does not read must not hold up the goodbye
-		connections = append(connections, c)
 	}
-	l.mu.Unlock()
-	_ = l.tcp.Close()
 	goodbye(l.ID())
 	for _, c := range connections {
 		_ = c.socket.Close()

@@ -7,8 +7,12 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
-	"golang.org/x/sync/semaphore"
 )
+
+// largestReading is the size of the largest reading in bytes. A connection may
+// have as much in flight as its receive maximum of them; larger packets, which
+// are refused in the end, take the places of several.
+const largestReading = 4 << 10
 
 // queue holds the messages of one connection that have not been answered yet,
 // in the order in which they came, and answers them in that order
@@ -17,15 +21,20 @@ type queue struct {
 	client   *mqtt.Client
 	handler  Handler
 	limit    int
-	inFlight *semaphore.Weighted
+	inFlight *flight
 	ctx      context.Context
 	cancel   context.CancelFunc
 
-	mu       sync.Mutex
-	room     sync.Cond
-	waiting  []*entry
-	flushing bool
-	closed   bool
+	mu      sync.Mutex
+	room    sync.Cond
+	waiting []*entry
+	// undecided is the size in bytes of what the handler has.
+	undecided int64
+	flushing  bool
+	closed    bool
+	// rest is nil but in a drain, and rested ends it.
+	rest   context.Context
+	rested context.CancelFunc
 	// unreleased are the packet identifiers of QoS 2 messages whose PUBREL has
 	// not come. They serve only to give MQTT 5 its PUBCOMP codes: that a
 	// message is handled once is up to its identity, not to its packet's.
@@ -36,11 +45,12 @@ type entry struct {
 	queue       *queue
 	id          uint16
 	qos         byte
+	size        int64
 	settled     bool
 	disposition Disposition
 }
 
-func newQueue(cl *mqtt.Client, h Handler, limit int, inFlight *semaphore.Weighted) *queue {
+func newQueue(cl *mqtt.Client, h Handler, limit int, inFlight *flight) *queue {
 	q := &queue{client: cl, handler: h, limit: limit, inFlight: inFlight}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.room.L = &q.mu
@@ -48,48 +58,59 @@ func newQueue(cl *mqtt.Client, h Handler, limit int, inFlight *semaphore.Weighte
 }
 
 // publish hands a message over. It is called by the goroutine that reads the
-// socket, and blocks at either bound, so that the socket is not read.
-func (q *queue) publish(m Message, id uint16, qos byte) {
+// socket, and blocks at every bound, so that the socket is not read. size is
+// that of the packet in bytes, all of which is kept as long as its payload.
+func (q *queue) publish(m Message, id uint16, qos byte, size int) {
+	e := &entry{queue: q, id: id, qos: qos, size: int64(size)}
 	// Room comes first: waiting for a client that takes no acknowledgements
 	// must not hold a place that others could use.
-	if !q.awaitRoom() || q.inFlight.Acquire(q.ctx, 1) != nil {
+	if !q.awaitRoom(e.size) || q.inFlight.enter(q.ctx, e.size) != nil {
 		return
 	}
-	e := &entry{queue: q, id: id, qos: qos}
 	if !q.append(e) {
-		q.inFlight.Release(1)
+		q.inFlight.leave(e.size)
 		return
 	}
 	q.handler.Handle(m, e.settle)
 }
 
-func (q *queue) awaitRoom() bool {
+func (q *queue) awaitRoom(size int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.waiting) >= q.limit && !q.closed {
+	for q.taking() && !q.fits(size) {
 		q.room.Wait()
 	}
-	return !q.closed
+	return q.taking()
+}
+
+func (q *queue) taking() bool { return !q.closed && q.rest == nil }
+
+// fits lets a message in alone, however large it is.
+func (q *queue) fits(size int64) bool {
+	return len(q.waiting) < q.limit && (q.undecided == 0 || q.undecided+size <= int64(q.limit)*largestReading)
 }
 
 func (q *queue) append(e *entry) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
+	if !q.taking() {
 		return false
 	}
 	q.waiting = append(q.waiting, e)
+	q.undecided += e.size
 	return true
 }
 
 // settle takes a disposition. It never writes: its caller may be the one
 // goroutine that reads all answers of the store.
 func (e *entry) settle(d Disposition) {
-	e.queue.inFlight.Release(1)
+	e.queue.inFlight.leave(e.size)
 	q := e.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	e.disposition, e.settled = d, true
+	q.undecided -= e.size
+	q.room.Broadcast()
 	if !q.flushing && !q.closed && q.waiting[0].settled {
 		q.flushing = true
 		go q.flush()
@@ -131,6 +152,7 @@ func (q *queue) next(ready []*entry) []*entry {
 	}
 	if n == 0 || q.closed {
 		q.flushing = false
+		q.noteRest()
 		return nil
 	}
 	ready = append(ready, q.waiting[:n]...)
@@ -216,4 +238,5 @@ func (q *queue) close() {
 	q.closed = true
 	q.waiting = nil
 	q.room.Broadcast()
+	q.noteRest()
 }

@@ -87,11 +87,12 @@ func TestConnackTellsWhatThereIs(t *testing.T) {
 	}
 }
 
-// Mochi's deadline for a longer keep alive would overflow to seconds.
-func TestALongKeepAliveIsShortened(t *testing.T) {
+// Mochi's deadline for a longer keep alive would overflow to seconds. One of 0
+// is none at all.
+func TestKeepAliveIsClamped(t *testing.T) {
 	t.Parallel()
 	b := open(t, nil)
-	for keepalive, want := range map[uint16]uint16{60: 0, 43690: 0, 43691: 43690, 65535: 43690} {
+	for keepalive, want := range map[uint16]uint16{0: 1200, 1: 0, 60: 0, 43690: 0, 43691: 43690, 65535: 43690} {
 		p := b.dial(t, 5).Connect("w-1", func(pk *packets.Packet) { pk.Connect.Keepalive = keepalive }).Properties
 		if p.ServerKeepAlive != want || p.ServerKeepAliveFlag != (want > 0) {
 			t.Errorf("keep alive %d: server keep alive %d (given: %v), want %d", keepalive, p.ServerKeepAlive, p.ServerKeepAliveFlag, want)

@@ -1,9 +1,10 @@
 package ingress
 
 import (
-	"context"
+	"bufio"
 	"crypto/tls"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,18 +24,47 @@ const (
 // the client's lock, and a takeover waits for that.
 type socket struct {
 	net.Conn
+	// remote is the client's address, also behind a balancer. It and early, what
+	// came with a PROXY protocol header, belong to the goroutine that reads.
+	remote net.Addr
+	early  *bufio.Reader
+
 	mu       sync.Mutex
+	brief    bool
 	hurrying bool
+}
+
+// RemoteAddr is the client's.
+func (s *socket) RemoteAddr() net.Addr { return s.remote }
+
+// Read returns what came with the PROXY protocol header first.
+func (s *socket) Read(b []byte) (int, error) {
+	if s.early == nil {
+		return s.Conn.Read(b)
+	}
+	n, err := s.early.Read(b)
+	if s.early.Buffered() == 0 {
+		s.early = nil
+	}
+	return n, err
 }
 
 // Write gives the peer writeLimit to take what is written.
 func (s *socket) Write(b []byte) (int, error) {
 	s.mu.Lock()
-	if !s.hurrying {
-		_ = s.Conn.SetWriteDeadline(time.Now().Add(writeLimit))
-	}
+	s.limitWrite()
 	s.mu.Unlock()
 	return s.Conn.Write(b)
+}
+
+func (s *socket) limitWrite() {
+	limit := writeLimit
+	if s.brief {
+		limit = goodbyeLimit
+	}
+	if !s.hurrying {
+		_ = s.Conn.SetWriteDeadline(time.Now().Add(limit))
+	}
 }
 
 // SetDeadline sets that of reading alone. Mochi sets one for both directions
@@ -45,6 +75,14 @@ func (s *socket) SetDeadline(t time.Time) error { return s.SetReadDeadline(t) }
 // SetWriteDeadline does nothing: TLS and WebSocket set their own, some of them
 // in the past.
 func (s *socket) SetWriteDeadline(time.Time) error { return nil }
+
+// brisk leaves every further write, and one that is blocked, goodbyeLimit.
+func (s *socket) brisk() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.brief = true
+	s.limitWrite()
+}
 
 // hurry leaves all further writing, and one that is blocked, goodbyeLimit in
 // all.
@@ -67,7 +105,16 @@ type connection struct {
 	demand Demand
 	// deadline is when CONNECT must be there.
 	deadline time.Time
-	leave    sync.Once
+	// patience is the keep alive and half as long again, zero before CONNECT is
+	// accepted.
+	patience time.Duration
+	in       inbound
+	// balanced is a connection that a balancer must introduce.
+	balanced bool
+	// counted is whom the connection counts for, if counts says so.
+	counted netip.Prefix
+	counts  bool
+	leave   sync.Once
 
 	queue atomic.Pointer[queue]
 	// will is what CONNECT asked for; only the reading goroutine looks at it.
@@ -76,14 +123,13 @@ type connection struct {
 
 func connectionOf(cl *mqtt.Client) *connection { return cl.Net.Conn.(*connection) }
 
-// handshake does that of TLS, if there is one.
+// handshake does that of TLS, if there is one. The deadline of CONNECT is set; a
+// context with it would cost a goroutine.
 func (c *connection) handshake() error {
 	if c.secure == nil {
 		return nil
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
-	defer cancel()
-	return c.secure.HandshakeContext(ctx)
+	return c.secure.Handshake()
 }
 
 // certificate is the name in the client's certificate, which the handshake has
@@ -99,10 +145,11 @@ func (c *connection) certificate() string {
 	return commonName(chain[0])
 }
 
-// Close closes all layers. The goodbyes of TLS and WebSocket take no longer than
-// goodbyeLimit.
+// Close closes all layers, and lets go of one that waits at a bound. The goodbyes
+// of TLS and WebSocket take no longer than goodbyeLimit.
 func (c *connection) Close() error {
 	c.socket.hurry()
+	c.end()
 	return c.Conn.Close()
 }
 

@@ -67,7 +67,7 @@ func openAt(t *testing.T, change func(*ingress.Options), all ...ingress.Listener
 }
 
 // host is the address of the listener with a scheme.
-func (b *broker) host(t *testing.T, scheme string) string {
+func (b *broker) host(t testing.TB, scheme string) string {
 	t.Helper()
 	for _, text := range b.URLs() {
 		if u, err := url.Parse(text); err == nil && u.Scheme == scheme {
@@ -238,8 +238,8 @@ func TestCloseWithEveryKindOfConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range clients {
-		if pk, err := c.Next(); err != nil || pk.ReasonCode != 0x8B {
-			t.Errorf("%x (%v), want DISCONNECT 0x8b", pk.Raw, err)
+		if pk, err := c.Next(); err != nil || pk.ReasonCode != 0x9C {
+			t.Errorf("%x (%v), want DISCONNECT 0x9c", pk.Raw, err)
 		}
 		c.ExpectEnd()
 	}

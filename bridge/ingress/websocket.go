@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	stdlog "log"
@@ -9,7 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -25,9 +25,9 @@ const largestHeader = 16 << 10
 // errNotBinary ends a connection [MQTT-6.0.0-1].
 var errNotBinary = errors.New("a WebSocket frame that is not binary")
 
-// serveWeb accepts HTTP connections until the listener closes, and speaks MQTT
-// with those that become WebSockets.
-func (l *listener) serveWeb(establish listeners.EstablishFn) {
+// serveWeb answers HTTP requests until the listener closes, and speaks MQTT with
+// those who become WebSockets. It returns where connections come in.
+func (l *listener) serveWeb(establish listeners.EstablishFn) *lobby {
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if c := l.upgrade(w, r); c != nil {
@@ -38,22 +38,40 @@ func (l *listener) serveWeb(establish listeners.EstablishFn) {
 		ErrorLog: stdlog.New(debugLog{l.log}, "", 0),
 	}
 	server.SetKeepAlivesEnabled(false)
-	_ = server.Serve(&lobby{l}) // ends when the listener is closed
+	in := &lobby{listener: l, ready: make(chan *visitor)}
+	go func() { _ = server.Serve(in) }() // ends when the listener is closed
+	return in
 }
 
-// lobby is the listener as the HTTP server sees it.
-type lobby struct{ *listener }
+// lobby is the listener as the HTTP server sees it. The server gets a connection
+// with its whole request only: what it takes for one is much more than a peer
+// that says nothing is worth.
+type lobby struct {
+	*listener
+	ready chan *visitor
+}
+
+// enter waits for a request.
+func (l *lobby) enter(c *connection) {
+	v := &visitor{Conn: c.Conn, connection: c, leave: func() { l.remove(c) }}
+	if v.listen() != nil {
+		v.leave()
+		return
+	}
+	select {
+	case l.ready <- v:
+	case <-l.closing:
+		v.leave()
+	}
+}
 
 func (l *lobby) Accept() (net.Conn, error) {
-	c, err := l.accept()
-	if err != nil {
-		return nil, err
+	select {
+	case v := <-l.ready:
+		return v, nil
+	case <-l.closing:
+		return nil, net.ErrClosed
 	}
-	return &visitor{
-		Conn: c.Conn, connection: c,
-		arrive: sync.OnceValue(func() error { return l.secured(c) }),
-		leave:  func() { l.remove(c) },
-	}, nil
 }
 
 func (l *lobby) Addr() net.Addr { return l.tcp.Addr() }
@@ -64,16 +82,32 @@ func (l *lobby) Close() error { return l.tcp.Close() }
 type visitor struct {
 	net.Conn
 	connection *connection
-	arrive     func() error
 	leave      func()
+	// said is what the HTTP server has not read yet.
+	said []byte
 }
 
-// Read does the TLS handshake first: the HTTP server knows of none.
-func (v *visitor) Read(b []byte) (int, error) {
-	if err := v.arrive(); err != nil {
-		return 0, err
+// listen reads a request's header, or as much as it is known to be too large by.
+func (v *visitor) listen() error {
+	for len(v.said) <= largestHeader && !bytes.Contains(v.said, []byte("\n\r\n")) && !bytes.Contains(v.said, []byte("\n\n")) {
+		var err error
+		if v.said, err = readMore(v.Conn, v.said); err != nil {
+			return err
+		}
 	}
-	return v.Conn.Read(b)
+	return nil
+}
+
+// Read returns first what was read before.
+func (v *visitor) Read(b []byte) (int, error) {
+	if len(v.said) == 0 {
+		return v.Conn.Read(b)
+	}
+	n := copy(b, v.said)
+	if v.said = v.said[n:]; len(v.said) == 0 {
+		v.said = nil
+	}
+	return n, nil
 }
 
 // Close is called by whoever gives the connection up before it is a WebSocket.

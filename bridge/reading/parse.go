@@ -35,6 +35,16 @@ func (p *Parser) Parse(payload []byte) (Reading, error) {
 	return p.full(payload)
 }
 
+// ParseSigned is Parse for a payload that Split has taken apart, which saves
+// reading its end again.
+func (p *Parser) ParseSigned(payload []byte, e Envelope) (Reading, error) {
+	var r Reading
+	if quick := (plain{rest: payload, tail: len(payload) - len(e.body)}); quick.object(p, &r) {
+		return r, nil
+	}
+	return p.full(payload)
+}
+
 // full parses whatever plain does not take, and finds out what is wrong.
 func (p *Parser) full(payload []byte) (Reading, error) {
 	p.buffer.Reset()

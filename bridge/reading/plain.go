@@ -1,6 +1,10 @@
 package reading
 
-import "github.com/go-json-experiment/json/jsontext"
+import (
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
 
 // maxCarried is how many unknown members a plain payload may have.
 const maxCarried = 8
@@ -11,7 +15,10 @@ const maxCarried = 8
 // false to everything else, good or bad, which then goes the full way. It costs
 // a third of that.
 type plain struct {
-	rest    []byte
+	rest []byte
+	// tail is the length of the signature member with the comma before it and the
+	// brace behind it, where Split has read that already; 0 where it has not.
+	tail    int
 	carried [maxCarried][]byte
 	unknown int
 }
@@ -36,6 +43,9 @@ func (s *plain) object(p *Parser, r *Reading) bool {
 			return false
 		}
 		seen |= bit
+		if s.tail > 0 && len(s.rest) == s.tail {
+			return seen|foundSeq == foundAll&^foundSignature
+		}
 		switch {
 		case s.skip(','):
 		case s.skip('}'):
@@ -47,8 +57,7 @@ func (s *plain) object(p *Parser, r *Reading) bool {
 }
 
 // member finds which known member a name is. Of an unknown one it makes sure
-// that it is the first of its name and cannot be a known one but for its case;
-// in ASCII that takes the same length.
+// that it is the first of its name and not a known one but for its case.
 func (s *plain) member(quoted jsontext.Value) (found, bool) {
 	switch string(quoted) {
 	case `"device_id"`:
@@ -67,7 +76,8 @@ func (s *plain) member(quoted jsontext.Value) (found, bool) {
 		return foundSignature, true
 	}
 	for _, m := range names {
-		if len(m.name)+2 == len(quoted) {
+		// In ASCII, names of different lengths differ in more than case.
+		if len(m.name)+2 == len(quoted) && strings.EqualFold(m.name, string(quoted[1:len(quoted)-1])) {
 			return 0, false
 		}
 	}

@@ -1,6 +1,9 @@
 package reading
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // FuzzPlain holds the quick way of parsing against the full one: what it takes,
 // the full one takes with the same result.
@@ -12,7 +15,10 @@ func FuzzPlain(f *testing.F) {
 	for _, v := range vectors {
 		f.Add([]byte(v.Payload))
 	}
-	f.Fuzz(func(t *testing.T, payload []byte) { comparePlain(t, payload) })
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		comparePlain(t, payload)
+		compareSigned(t, payload)
+	})
 }
 
 func comparePlain(t *testing.T, payload []byte) bool {
@@ -28,6 +34,42 @@ func comparePlain(t *testing.T, payload []byte) bool {
 		t.Errorf("%q: the quick way takes it as %+v, the full one says %+v, %v", payload, quick, full, err)
 	}
 	return true
+}
+
+// compareSigned holds the parser that skips the end against the one that does
+// not.
+func compareSigned(t *testing.T, payload []byte) {
+	t.Helper()
+	e, err := Split(payload)
+	if err != nil {
+		return
+	}
+	signed, err := new(Parser).ParseSigned(payload, e)
+	full, fullErr := new(Parser).full(payload)
+	if signed != full || (err == nil) != (fullErr == nil) {
+		t.Errorf("%q: without its end it is %+v, %v, and with it %+v, %v", payload, signed, err, full, fullErr)
+	}
+}
+
+// TestTheEndIsNotReadTwice tries what may stand before the signature.
+func TestTheEndIsNotReadTwice(t *testing.T) {
+	digits := strings.Repeat("0a", 32)
+	for _, before := range []string{
+		`{"device_id":"w-1","patient_id":"p-1","timestamp":1763766000,"spo2":97,"heart_rate":72`,
+		`{"device_id":"w-1","patient_id":"p-1","timestamp":1763766000,"spo2":97,"heart_rate":72 `,
+		`{"device_id":"w-1","patient_id":"p-1","timestamp":1763766000,"spo2":97,"heart_rate":72,"signature":"x"`,
+		`{"device_id":"w-1","patient_id":"p-1","timestamp":1763766000,"spo2":97`,
+		`{"device_id":"w-1","patient_id":"p-1","timestamp":1763766000,"spo2":97,"heart_rate":`,
+		`{"device_id":"w-1","patient_id":"p-1","timestamp":1763766000,"spo2":97,"heart_rate":72,`,
+		`{"device_id":"w-1","patient_id":"p-1","timestamp":1763766000,"spo2":97,"heart_rate":72,"a":{`,
+		`{"device_id":"w-1","patient_id":"p-1","timestamp":1763766000,"spo2":97,"heart_rate":72}`,
+		`{"device_id":"w-1","patient_id":"p-1","timestamp":1763766000,"spo2":97,"heart_rate":72,"note":"`,
+		`{`, ``, `[1`, `{"signature":"x"`,
+	} {
+		for _, tail := range []string{`,"signature":"` + digits + `"}`, `, "signature" : "` + digits + `" }`} {
+			compareSigned(t, []byte(before+tail))
+		}
+	}
 }
 
 // TestPlainTakesWhatWearablesSend makes sure that the quick way is taken at all.

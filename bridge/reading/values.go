@@ -28,11 +28,32 @@ func number(name string, limit float64, v jsontext.Value) (float64, error) {
 	if v.Kind() != '0' {
 		return 0, invalid("%s is not a number", name)
 	}
-	f, err := strconv.ParseFloat(string(v), 64)
-	if err != nil || f < 0 || f > limit {
+	f, ok := small(v)
+	if !ok {
+		var err error
+		if f, err = strconv.ParseFloat(string(v), 64); err != nil {
+			f = -1
+		}
+	}
+	if f < 0 || f > limit {
 		return 0, invalid("%s is not from 0 to %v", name, limit)
 	}
 	return f, nil
+}
+
+// small reads what most vital signs are: a number of up to three digits.
+func small(v jsontext.Value) (float64, bool) {
+	if len(v) > 3 {
+		return 0, false
+	}
+	n := 0
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = 10*n + int(c-'0')
+	}
+	return float64(n), true
 }
 
 // binary64 refuses a number that consumers' parsers would not take, or would

@@ -56,7 +56,11 @@ func (r *Registry) newEntry(n New) (Entry, error) {
 	if err := n.check(); err != nil {
 		return Entry{}, err
 	}
-	now, master := r.options.Now().UTC(), r.masters.Newest()
+	now, err := r.changeTime()
+	if err != nil {
+		return Entry{}, err
+	}
+	master := r.masters.Newest()
 	var enrolment [enrolmentSize]byte
 	_, _ = rand.Read(enrolment[:]) // never fails, see crypto/rand
 	e := Entry{
@@ -112,7 +116,10 @@ func (r *Registry) onlyNoted(ctx context.Context, read Entry, err error) bool {
 // edited stores an entry's new version, which follows upon a revision.
 func (r *Registry) edited(ctx context.Context, entry Entry, revision uint64, by string, edit func(e *Entry, now time.Time) error) (Applied, error) {
 	entry = entry.clone()
-	now := r.options.Now().UTC()
+	now, err := r.changeTime()
+	if err != nil {
+		return Applied{}, err
+	}
 	switch err := edit(&entry, now); {
 	case errors.Is(err, errNothing):
 		// Somebody may have changed it just now: make sure of everybody.

@@ -18,6 +18,9 @@ const (
 	renewLimit = time.Second
 	// renewPause is how long a failed renewal waits for the next.
 	renewPause = 50 * time.Millisecond
+	// announceLead is how long before it looks a replica without a lease tells the
+	// others that it will have one.
+	announceLead = 100 * time.Millisecond
 	// roundsApart is the least time between two rounds.
 	roundsApart = 5 * time.Millisecond
 )
@@ -99,8 +102,11 @@ func (r *Registry) keepCurrent() {
 
 // rest keeps rounds apart, so that forged readings, each of which asks for one,
 // cannot make the bucket answer more than a bounded number of times a second.
-func (r *Registry) rest() {
-	timer := time.NewTimer(roundsApart)
+func (r *Registry) rest() { r.pause(roundsApart) }
+
+// pause ends early when the registry is closed.
+func (r *Registry) pause(d time.Duration) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -127,8 +133,12 @@ func (r *Registry) renew(began time.Time) bool {
 	// The others do not wait for a replica that they have not heard for long. They
 	// must know of it before it looks how far it has to be, or a change that is
 	// made right after that would not wait for it.
-	if !r.Leased(began) && r.announce() != nil {
-		return false
+	if !r.Leased(began) {
+		if r.announce() != nil {
+			return false
+		}
+		// In a cluster the announcement and the look go different ways.
+		r.pause(announceLead)
 	}
 	ctx, cancel := context.WithTimeout(r.context, renewLimit)
 	defer cancel()

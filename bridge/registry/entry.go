@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pulsegate/pulsegate/bridge/reading"
+	"github.com/pulsegate/pulsegate/bridge/verify"
 )
 
 // Kind is what an identity is.
@@ -93,6 +94,20 @@ func (e *Entry) Patient() string {
 		return ""
 	}
 	return e.Assignments[0].PatientID
+}
+
+// History returns when a device's present assignment began, and those before
+// it, the latest first. The oldest that is known goes as far back as anybody
+// asks: its beginning is the zero time.
+func (e *Entry) History() (since time.Time, former []verify.Assignment) {
+	if len(e.Assignments) < 2 {
+		return time.Time{}, nil
+	}
+	for _, a := range e.Assignments[1:] {
+		former = append(former, verify.Assignment{Patient: a.PatientID, From: a.From, Until: a.Until})
+	}
+	former[len(former)-1].From = time.Time{}
+	return e.Assignments[0].From, former
 }
 
 // Generation is that of a device's newest key.

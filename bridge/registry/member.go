@@ -23,7 +23,8 @@ type member struct {
 
 	enrolment [enrolmentSize]byte
 	// generation is that of the only key, if it is derived from master and has
-	// no end. Other keys, and what gateways carry, are in rest.
+	// no end, and the device had no other patient. Other keys, former patients and
+	// what gateways carry are in rest.
 	generation uint32
 	// master is the one that the password is derived from.
 	master  uint16
@@ -33,10 +34,19 @@ type member struct {
 
 // rest is what not all members have.
 type rest struct {
-	keys    []held
+	keys []held
+	// history is nil if the device had no other patient.
+	history *history
 	carried *carried
 	// noting is true while, and after, the newest key's first use is noted.
 	noting atomic.Bool
+}
+
+// history is when the device was assigned to its patient, and whom it was
+// assigned to before.
+type history struct {
+	since  time.Time
+	former []verify.Assignment
 }
 
 // held is a signing key as it is kept: not derived, and not opened.
@@ -81,10 +91,14 @@ func (r *Registry) memberOf(e *Entry) (*member, error) {
 	if err != nil {
 		return nil, err
 	}
-	if only := keys[0]; len(keys) == 1 && only.sealed == "" && only.until == 0 && only.master == m.master {
+	only := keys[0]
+	if len(keys) == 1 && only.sealed == "" && only.until == 0 && only.master == m.master && len(e.Assignments) == 1 {
 		m.generation = only.generation
-	} else {
-		m.rest = &rest{keys: keys}
+		return m, nil
+	}
+	m.rest = &rest{keys: keys}
+	if since, former := e.History(); former != nil {
+		m.rest.history = &history{since, former}
 	}
 	return m, nil
 }

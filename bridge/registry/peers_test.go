@@ -84,10 +84,8 @@ func TestAReplicaThatIsCutOff(t *testing.T) {
 	w := s.wire(t)
 	// The two clocks are apart, so that only one can be moved.
 	near := s.replica(t)
-	far := s.replica(t, w.over, called("far away"), func(with *setup) {
-		own := &clock{now: added}
-		with.options.Now = own.Now
-	})
+	own := &clock{now: added}
+	far := s.replica(t, w.over, called("far away"), func(with *setup) { with.options.Now = own.Now })
 	enrol(t, near, device("w-1"))
 	enrol(t, near, device("w-2"))
 	e, err := near.Show(within(t), registry.KindDevice, "w-1")
@@ -116,6 +114,7 @@ func TestAReplicaThatIsCutOff(t *testing.T) {
 	if got := came(t, changed).Behind; len(got) != 0 {
 		t.Errorf("behind are %q after the lease of the one that is cut off", got)
 	}
+	own.advance(registry.PeerLimit + time.Nanosecond)
 	w.release()
 	if !answered(t, confirm(far, added.Add(time.Hour))) {
 		t.Fatal("not confirmed")

@@ -6,7 +6,6 @@ package registry
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"slices"
@@ -49,7 +48,20 @@ type Options struct {
 	// once this replica has applied the change. It must not block. nil is nobody.
 	Changed func(id string)
 	Now     func() time.Time
-	Log     zerolog.Logger
+	// Doubt says why Now may be wrong, or nil: nothing is changed then, since late
+	// readings are judged by the times of changes. nil is no doubt ever.
+	Doubt func() error
+	Log   zerolog.Logger
+}
+
+// changeTime is the time of a change that is made now.
+func (r *Registry) changeTime() (time.Time, error) {
+	if r.options.Doubt != nil {
+		if err := r.options.Doubt(); err != nil {
+			return time.Time{}, fmt.Errorf("nothing can be changed by this replica: %w", err)
+		}
+	}
+	return r.options.Now().UTC(), nil
 }
 
 // Registry is a replica's view of the bucket. It implements verify.Directory
@@ -225,6 +237,9 @@ func (r *Registry) Device(id string) (*verify.Device, bool) {
 		return v, true
 	}
 	v := &verify.Device{ID: m.id, Patient: m.patient, Revoked: m.revoked, Keys: r.signing(m)}
+	if m.rest != nil && m.rest.history != nil {
+		v.Since, v.Former = m.rest.history.since, m.rest.history.former
+	}
 	// Sessions keep MAC states by the pointer, so there should be only one.
 	if !m.verified.CompareAndSwap(nil, v) {
 		if other := m.verified.Load(); other != nil {
@@ -240,44 +255,6 @@ func (r *Registry) find(id string) *member {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.members[id]
-}
-
-// Identity is somebody who may connect.
-type Identity struct {
-	ID   string
-	Kind Kind
-}
-
-// Authenticate says whether a password is that of an active device or gateway,
-// in a time that does not depend on how much of it is right.
-func (r *Registry) Authenticate(id, password string) (Identity, bool) {
-	m := r.find(id)
-	if m == nil || m.revoked {
-		return Identity{}, false
-	}
-	right := 0
-	for _, master := range m.passwordMasters(r.options.Now()) {
-		right |= subtle.ConstantTimeCompare([]byte(r.password(m, master)), []byte(password))
-	}
-	if right != 1 {
-		return Identity{}, false
-	}
-	return Identity{m.id, m.kind()}, true
-}
-
-// Known returns an active device or gateway that has proved itself otherwise.
-func (r *Registry) Known(id string) (Identity, bool) {
-	m := r.find(id)
-	if m == nil || m.revoked {
-		return Identity{}, false
-	}
-	return Identity{m.id, m.kind()}, true
-}
-
-// Carries says whether a gateway may bring readings of a device now.
-func (r *Registry) Carries(gateway, device string) bool {
-	m := r.find(gateway)
-	return m != nil && !m.revoked && m.gateway && m.rest.carried.has(device)
 }
 
 // Size is how many devices and gateways are enrolled.

@@ -83,7 +83,8 @@ func BenchmarkMemory(b *testing.B) {
 		if n%100_000 == 0 {
 			now = now.Add(1e9)
 		}
-		if m.Reserve(identity(n), now, now.Add(2e9), nil) != verify.First || !m.Keep(identity(n)) {
+		expiry := now.Add(2e9)
+		if m.Reserve(identity(n), now, expiry, nil) != verify.First || !m.Keep(identity(n), expiry) {
 			b.Fatal("not kept")
 		}
 	}

@@ -65,7 +65,7 @@ func (m *message) check(t testing.TB, connection string) verify.Verdict {
 func verifierAt(t testing.TB, now time.Time, d verify.Directory) *verify.Verifier {
 	t.Helper()
 	v, err := verify.New(verify.Config{Topic: "wearables/{device_id}/vitals", MaxAge: maxAge, MaxFuture: maxFuture},
-		d, func() time.Time { return now })
+		d, verify.Trusted(func() time.Time { return now }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestConnections(t *testing.T) {
 
 func TestConfigurationsThatCannotBe(t *testing.T) {
 	good := verify.Config{Topic: "wearables/{device_id}/vitals", MaxAge: maxAge, MaxFuture: maxFuture}
-	clock := func() time.Time { return judgedAt }
+	clock := verify.Trusted(func() time.Time { return judgedAt })
 	for name, c := range map[string]struct {
 		change func(*verify.Config)
 		says   string
@@ -228,7 +228,8 @@ func TestConfigurationsThatCannotBe(t *testing.T) {
 		"no topic":        {func(c *verify.Config) { c.Topic = "" }, "exactly one level must be {device_id}"},
 		"no age":          {func(c *verify.Config) { c.MaxAge = 0 }, "max_age is 0s"},
 		"negative future": {func(c *verify.Config) { c.MaxFuture = -1 }, "max_future is -1ns"},
-		"unknown policy":  {func(c *verify.Config) { c.Late = "keep" }, `late is "keep"; allowed: refuse`},
+		"unknown policy":  {func(c *verify.Config) { c.Late = "drop" }, `late is "drop"; allowed: keep, refuse`},
+		"nothing late":    {func(c *verify.Config) { c.Late, c.MaxLate = verify.LateKeep, c.MaxAge }, "max_late is 1m0s; it must be more than max_age, 1m0s"},
 	} {
 		config := good
 		c.change(&config)

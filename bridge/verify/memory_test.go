@@ -51,7 +51,7 @@ func TestOneOfManyIsFirst(t *testing.T) {
 		if first.Load() != 1 || others.Load() != claimants-1 {
 			t.Fatalf("%d were first and %d pending, want 1 and %d", first.Load(), others.Load(), claimants-1)
 		}
-		settle(t, m, stored)
+		settle(t, m, expiry, stored)
 		answers.Wait()
 		if told.Load() != claimants-1 {
 			t.Fatalf("%d were told that stored is %v, want %d", told.Load(), stored, claimants-1)
@@ -66,11 +66,11 @@ func TestOneOfManyIsFirst(t *testing.T) {
 	}
 }
 
-func settle(t testing.TB, m *verify.Memory, stored bool) {
+func settle(t testing.TB, m *verify.Memory, expiry time.Time, stored bool) {
 	t.Helper()
 	if !stored {
-		m.GiveBack(identity(1))
-	} else if !m.Keep(identity(1)) {
+		m.GiveBack(identity(1), expiry)
+	} else if !m.Keep(identity(1), expiry) {
 		t.Fatal("the reading is not remembered")
 	}
 }
@@ -95,7 +95,7 @@ func TestClaimsWhileSettling(t *testing.T) {
 				}) {
 				case verify.First:
 					stored[n].Add(1)
-					if !m.Keep(identity(n)) {
+					if !m.Keep(identity(n), expiry) {
 						t.Error("the reading is not remembered")
 					}
 					outcomes.Done()
@@ -126,7 +126,7 @@ func TestSettlingMayClaimAgain(t *testing.T) {
 	m.Reserve(identity(1), judgedAt, expiry, func(stored bool) {
 		again = m.Reserve(identity(1), judgedAt, expiry, unawaited(t))
 	})
-	m.GiveBack(identity(1))
+	m.GiveBack(identity(1), expiry)
 	if again != verify.First {
 		t.Errorf("the one who waited is %v, want First", again)
 	}
@@ -136,7 +136,7 @@ func TestForgettingByTheSignedTime(t *testing.T) {
 	m := verify.NewMemory(10)
 	keep := func(n int, expiry time.Time) {
 		t.Helper()
-		if c := m.Reserve(identity(n), judgedAt, expiry, unawaited(t)); c != verify.First || !m.Keep(identity(n)) {
+		if c := m.Reserve(identity(n), judgedAt, expiry, unawaited(t)); c != verify.First || !m.Keep(identity(n), expiry) {
 			t.Fatalf("reading %d cannot be kept", n)
 		}
 	}
@@ -160,7 +160,7 @@ func TestForgettingByTheSignedTime(t *testing.T) {
 			t.Errorf("at %v: %d held, want %d", c.now, m.Size(), c.held)
 		}
 	}
-	m.GiveBack(identity(1))
+	m.GiveBack(identity(1), soon)
 	if got := m.Reserve(identity(2), later, later, unawaited(t)); got != verify.Stored {
 		t.Errorf("the later one is %v, want Stored", got)
 	}
@@ -174,8 +174,9 @@ func TestForgettingByTheSignedTime(t *testing.T) {
 func TestForgettingOneSecondLeavesTheNext(t *testing.T) {
 	m := verify.NewMemory(10)
 	for n := range 3 {
-		m.Reserve(identity(n), judgedAt, judgedAt.Add(time.Duration(n)*time.Second), unawaited(t))
-		m.Keep(identity(n))
+		expiry := judgedAt.Add(time.Duration(n) * time.Second)
+		m.Reserve(identity(n), judgedAt, expiry, unawaited(t))
+		m.Keep(identity(n), expiry)
 	}
 	now := judgedAt.Add(time.Second)
 	for n, want := range []verify.Claim{verify.First, verify.Stored, verify.Stored} {
@@ -195,7 +196,7 @@ func TestAFullMemorySaysSo(t *testing.T) {
 		if c := m.Reserve(identity(n), judgedAt, expiry, unawaited(t)); c != verify.First {
 			t.Fatalf("reading %d: %v", n, c)
 		}
-		if remembered := m.Keep(identity(n)); remembered != (n < 2) {
+		if remembered := m.Keep(identity(n), expiry); remembered != (n < 2) {
 			t.Errorf("reading %d: remembered is %v", n, remembered)
 		}
 	}
@@ -208,10 +209,10 @@ func TestAFullMemorySaysSo(t *testing.T) {
 	if c := m.Reserve(identity(2), judgedAt, expiry, unawaited(t)); c != verify.First {
 		t.Errorf("what was not remembered is %v, want First", c)
 	}
-	m.GiveBack(identity(2))
+	m.GiveBack(identity(2), expiry)
 	next := expiry.Add(time.Second)
 	m.Reserve(identity(4), next, next, unawaited(t))
-	if !m.Keep(identity(4)) {
+	if !m.Keep(identity(4), next) {
 		t.Error("there is no room though all have expired")
 	}
 }
@@ -239,8 +240,9 @@ func cost(readings, seconds int) float64 {
 	before := heap()
 	m := verify.NewMemory(readings)
 	for n := range readings {
-		m.Reserve(identity(n), judgedAt, judgedAt.Add(time.Duration(n%seconds)*time.Second), nil)
-		m.Keep(identity(n))
+		expiry := judgedAt.Add(time.Duration(n%seconds) * time.Second)
+		m.Reserve(identity(n), judgedAt, expiry, nil)
+		m.Keep(identity(n), expiry)
 	}
 	after := heap()
 	runtime.KeepAlive(m)

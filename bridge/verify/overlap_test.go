@@ -53,7 +53,7 @@ func TestOverlapOfTwoGenerations(t *testing.T) {
 func TestAKeyEndsWithinASession(t *testing.T) {
 	now := judgedAt
 	d := directory{"w-1": enrolled(verify.Key{Generation: 2, Secret: otherKey}, verify.Key{Generation: 1, Secret: trueKey, Until: judgedAt.Add(time.Second)})}
-	v, err := verify.New(verify.Config{Topic: "wearables/{device_id}/vitals", MaxAge: maxAge, MaxFuture: maxFuture}, d, func() time.Time { return now })
+	v, err := verify.New(verify.Config{Topic: "wearables/{device_id}/vitals", MaxAge: maxAge, MaxFuture: maxFuture}, d, verify.Trusted(func() time.Time { return now }))
 	if err != nil {
 		t.Fatal(err)
 	}

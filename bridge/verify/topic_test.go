@@ -30,7 +30,7 @@ func TestPatterns(t *testing.T) {
 		"wearables/{DEVICE_ID}/vitals":      false,
 		"wearables/{patient_id}/{device_id": false,
 	} {
-		_, err := verify.New(verify.Config{Topic: pattern, MaxAge: maxAge}, directory{}, func() time.Time { return judgedAt })
+		_, err := verify.New(verify.Config{Topic: pattern, MaxAge: maxAge}, directory{}, verify.Trusted(func() time.Time { return judgedAt }))
 		if (err == nil) != allowed {
 			t.Errorf("pattern %q: %v, want allowed %v", pattern, err, allowed)
 		}
@@ -69,7 +69,7 @@ func TestTopics(t *testing.T) {
 		{"a/{device_id}/a", "a/a/a", true},
 		{"a/{device_id}/a", "a/a", false},
 	} {
-		v, err := verify.New(verify.Config{Topic: c.pattern, MaxAge: maxAge}, directory{}, func() time.Time { return judgedAt })
+		v, err := verify.New(verify.Config{Topic: c.pattern, MaxAge: maxAge}, directory{}, verify.Trusted(func() time.Time { return judgedAt }))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +84,7 @@ func TestDeviceTopicIsTheOneThatIsChecked(t *testing.T) {
 	for _, pattern := range []string{"wearables/{device_id}/vitals", "{device_id}", "a/{device_id}"} {
 		m := sound()
 		m.topic = verify.DeviceTopic(pattern, "w-1")
-		v, err := verify.New(verify.Config{Topic: pattern, MaxAge: maxAge}, m.directory(), func() time.Time { return judgedAt })
+		v, err := verify.New(verify.Config{Topic: pattern, MaxAge: maxAge}, m.directory(), verify.Trusted(func() time.Time { return judgedAt }))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -70,7 +70,7 @@ func judge(t *testing.T, v reading.Vector, s *verify.Session) {
 		memory := verify.NewMemory(len(v.Stored) + 1)
 		for _, id := range v.Stored {
 			memory.Reserve(id, v.Now, expiry, nil)
-			memory.Keep(id)
+			memory.Keep(id, expiry)
 		}
 		if memory.Reserve(verdict.Identity, v.Now, expiry, nil) == verify.Stored {
 			outcome = verify.Duplicate
@@ -112,7 +112,7 @@ func newVerifier(t testing.TB, v reading.Vector, d verify.Directory) *verify.Ver
 	t.Helper()
 	verifier, err := verify.New(verify.Config{
 		Topic: v.TopicPattern, MaxAge: v.MaxAge, MaxFuture: v.MaxFuture, Late: verify.LatePolicy(v.Late),
-	}, d, func() time.Time { return v.Now })
+	}, d, verify.Trusted(func() time.Time { return v.Now }))
 	if err != nil {
 		t.Fatal(err)
 	}

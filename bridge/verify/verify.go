@@ -7,7 +7,6 @@
 package verify
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,43 +15,15 @@ import (
 	"github.com/pulsegate/pulsegate/bridge/reading"
 )
 
-// Key is one signing key of a device.
-type Key struct {
-	// Generation counts a device's keys from 1.
-	Generation uint32
-	// Secret is the HMAC-SHA256 key.
-	Secret []byte
-	// Until is when the key ceases to be good; the zero time is never.
-	Until time.Time
-}
-
-// inForce says whether a key may sign what is judged at now.
-func (k Key) inForce(now time.Time) bool { return k.Until.IsZero() || now.Before(k.Until) }
-
-// Device is what the checks need to know of an enrolled device. A Device is
-// never changed once a Directory has given it out; a change is a new Device.
-type Device struct {
-	// ID and Patient match [A-Za-z0-9_-]{1,64} but for the single "_".
-	ID      string
-	Patient string
-	// Revoked devices are refused before their keys are looked at.
-	Revoked bool
-	// Keys are those that may be in force, the newest first.
-	Keys []Key
-}
-
-// Directory knows the enrolled devices.
-type Directory interface {
-	// Device returns the device of that id, and whether there is one. It is
-	// called for every message, from many goroutines.
-	Device(id string) (*Device, bool)
-}
-
 // LatePolicy says what becomes of an authentic reading older than MaxAge.
 type LatePolicy string
 
-// LateRefuse makes what is too old Stale.
-const LateRefuse LatePolicy = "refuse"
+const (
+	// LateRefuse makes what is too old Stale.
+	LateRefuse LatePolicy = "refuse"
+	// LateKeep makes it Late, up to MaxLate: authentic, kept, not current.
+	LateKeep LatePolicy = "keep"
+)
 
 // Config is what the checks compare with.
 type Config struct {
@@ -65,6 +36,20 @@ type Config struct {
 	MaxFuture time.Duration
 	// Late is the policy for what is older; empty means LateRefuse.
 	Late LatePolicy
+	// MaxLate is how old a Late reading may be, with LateKeep more than MaxAge.
+	MaxLate time.Duration
+}
+
+// Clock tells the time, and why nothing may be judged by it, or nil. Both are of
+// one moment.
+type Clock func() (now time.Time, doubt error)
+
+// Trusted is a Clock that is never in doubt.
+func Trusted(now func() time.Time) Clock {
+	if now == nil {
+		return nil
+	}
+	return func() (time.Time, error) { return now(), nil }
 }
 
 // Verifier holds what all sessions share. It is safe for concurrent use.
@@ -72,11 +57,11 @@ type Verifier struct {
 	config    Config
 	topic     pattern
 	directory Directory
-	now       func() time.Time
+	clock     Clock
 }
 
 // New returns a Verifier, or an error that says which value cannot be.
-func New(c Config, d Directory, now func() time.Time) (*Verifier, error) {
+func New(c Config, d Directory, clock Clock) (*Verifier, error) {
 	topic, err := parsePattern(c.Topic)
 	switch {
 	case err != nil:
@@ -85,12 +70,14 @@ func New(c Config, d Directory, now func() time.Time) (*Verifier, error) {
 		return nil, fmt.Errorf("max_age is %v; it must be more than 0", c.MaxAge)
 	case c.MaxFuture < 0:
 		return nil, fmt.Errorf("max_future is %v; it must not be negative", c.MaxFuture)
-	case c.Late != "" && c.Late != LateRefuse:
-		return nil, fmt.Errorf("late is %q; allowed: refuse", c.Late)
-	case d == nil || now == nil:
+	case c.Late != "" && c.Late != LateRefuse && c.Late != LateKeep:
+		return nil, fmt.Errorf("late is %q; allowed: keep, refuse", c.Late)
+	case c.Late == LateKeep && c.MaxLate <= c.MaxAge:
+		return nil, fmt.Errorf("max_late is %v; it must be more than max_age, %v", c.MaxLate, c.MaxAge)
+	case d == nil || clock == nil:
 		return nil, errors.New("verify needs a directory and a clock")
 	}
-	return &Verifier{config: c, topic: topic, directory: d, now: now}, nil
+	return &Verifier{config: c, topic: topic, directory: d, clock: clock}, nil
 }
 
 // maxDevices is for how many devices a session keeps keyed MAC states, about
@@ -139,8 +126,10 @@ type Verdict struct {
 	Reading reading.Reading
 	// Generation is that of the key that signed, if Authentic.
 	Generation uint32
-	// Now is the time that the reading was judged at.
-	Now time.Time
+	// Now is the time that the reading was judged at. With a Doubt it may be
+	// wrong: then nothing may come of the verdict.
+	Now   time.Time
+	Doubt error
 }
 
 // Age is how old the reading was when it was judged; negative if its device's
@@ -149,7 +138,8 @@ func (v *Verdict) Age() time.Duration { return v.Now.Sub(v.Reading.Timestamp) }
 
 // Check runs checks 1 to 7 in order and stops at the first that fails.
 func (s *Session) Check(topic string, payload []byte) Verdict {
-	v := Verdict{Now: s.now()}
+	v := Verdict{}
+	v.Now, v.Doubt = s.clock()
 	id, ok := s.topic.device(topic)
 	if !ok {
 		v.AboutTopic = true
@@ -168,86 +158,35 @@ func (s *Session) Check(topic string, payload []byte) Verdict {
 	case v.Device.Revoked:
 		return v.refuse(RevokedDevice, "the device has been revoked")
 	}
-	if v.Generation, v.Authentic = s.authenticate(v.Device, envelope, v.Now); !v.Authentic {
+	key, ok := s.authenticate(v.Device, envelope, v.Now)
+	if !ok {
 		return v.refuse(BadSignature, "the signature is not the HMAC-SHA256 of the text under the device's key")
 	}
-	if v.Reading, err = s.parser.Parse(payload); err != nil {
+	v.Generation, v.Authentic = key.Generation, true
+	if v.Reading, err = s.parser.ParseSigned(payload, envelope); err != nil && key.inForce(v.Now) {
 		return v.refuse(InvalidReading, detail(err))
 	}
-	return s.compare(v)
-}
-
-// compare runs checks 5 to 7 on an authentic, well-formed reading.
-func (s *Session) compare(v Verdict) Verdict {
-	r, d := &v.Reading, v.Device
-	switch {
-	case r.DeviceID != d.ID:
-		return v.refuse(WrongDevice, "device_id is not the device of the topic")
-	case !s.brings(d.ID):
-		return v.refuse(WrongDevice, "the connection belongs to another device")
-	case r.PatientID != d.Patient:
-		return v.refuse(WrongPatient, "patient_id is not the patient that the device is assigned to")
-	case r.Timestamp.Before(v.Now.Add(-s.config.MaxAge)):
-		return v.refuse(Stale, fmt.Sprintf("measured %v ago, at most %v is allowed", v.Age().Round(time.Millisecond), s.config.MaxAge))
-	case r.Timestamp.After(v.Now.Add(s.config.MaxFuture)):
-		return v.refuse(Future, fmt.Sprintf("measured %v from now, at most %v is allowed", r.Timestamp.Sub(v.Now).Round(time.Millisecond), s.config.MaxFuture))
+	// What cannot be read does not say when it was measured.
+	if err != nil || !s.good(key, v.Now, v.Reading.Timestamp) {
+		v.Authentic = false
+		return v.refuse(BadSignature, "the key was not in force any more")
 	}
-	return v
+	return s.compare(v, key)
 }
 
-func (s *Session) brings(device string) bool {
-	return s.connection == "" || s.connection == device || s.carries(device)
-}
-
-// Recheck says whether an accepted reading would still be by the directory as
-// it is now: whoever waits before it publishes must ask again. Its age is left
-// alone; it was fresh when it came. It is safe for concurrent use.
-func (s *Session) Recheck(v Verdict) Verdict {
-	then := v.Device
-	now, known := s.directory.Device(then.ID)
-	switch {
-	case !known:
-		return v.refuse(UnknownDevice, "the device has been removed meanwhile")
-	case now.Revoked:
-		return v.refuse(RevokedDevice, "the device has been revoked meanwhile")
-	case !now.has(then.key(v.Generation), s.now()):
-		return v.refuse(BadSignature, "the key is no longer in force")
-	case !s.brings(then.ID):
-		return v.refuse(WrongDevice, "the connection no longer carries the device")
-	case v.Reading.PatientID != now.Patient:
-		return v.refuse(WrongPatient, "the device has been assigned to another patient meanwhile")
-	}
-	return v
-}
-
-func (d *Device) key(generation uint32) Key {
-	for _, k := range d.Keys {
-		if k.Generation == generation {
-			return k
-		}
-	}
-	return Key{}
-}
-
-// has says whether a key is the device's and in force. Generations alone do not
-// tell: a device that was removed and added again counts from 1 anew.
-func (d *Device) has(key Key, now time.Time) bool {
-	own := d.key(key.Generation)
-	return len(own.Secret) > 0 && bytes.Equal(own.Secret, key.Secret) && own.inForce(now)
-}
-
-// authenticate tries the device's keys, the newest first, and returns the
-// generation of the one that made the MAC.
-func (s *Session) authenticate(d *Device, e reading.Envelope, now time.Time) (uint32, bool) {
+// authenticate tries the device's keys, the newest first, and returns the one
+// that made the MAC. One that has ended counts only where late readings do; then
+// place decides.
+func (s *Session) authenticate(d *Device, e reading.Envelope, now time.Time) (Key, bool) {
 	if s.device != d {
 		s.turnTo(d)
 	}
 	for i, mac := range s.macs {
-		if d.Keys[i].inForce(now) && mac.Verify(e) {
-			return d.Keys[i].Generation, true
+		if (d.Keys[i].inForce(now) || s.config.Late == LateKeep) && mac.Verify(e) {
+			return d.Keys[i], true
 		}
 	}
-	return 0, false
+	return Key{}, false
 }
 
 // turnTo makes d the session's device. A Device that has changed is another

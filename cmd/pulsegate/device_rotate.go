@@ -23,9 +23,10 @@ credentials as "pulsegate device add" does. The old key is good for the overlap,
 device may go on with it until it has the new one. The MQTT password stays as it is,
 unless there is a newer master key; then it changes likewise.
 
-With a shorter overlap than 72h, readings that were signed with the old key and wait
-for longer than that in the device, out of coverage, are lost. --overlap 0s ends the
-old key at once, as for a key that somebody else knows.
+After the overlap the old key is good only for late readings, those that were measured
+before its end and are sent later: they are stored, but not as current (unless the
+setting freshness.late is refuse). A key that somebody else knows is ended altogether
+by "pulsegate device remove" and "add".
 
 "pulsegate device list --pending-rotation" shows the devices that have not used their
 new key yet.`,
@@ -52,6 +53,6 @@ func warnOfOverlap(cmd *cobra.Command, e registry.Entry, overlap time.Duration) 
 	if overlap >= fullOverlap || len(e.Keys) < 2 {
 		return
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "warning: the old key is good until %s only: readings that are signed with it and sent later, as after a time out of coverage, are refused; the default of %v keeps them\n",
-		e.Keys[1].Until.Format(time.RFC3339), fullOverlap)
+	fmt.Fprintf(cmd.ErrOrStderr(), "warning: the old key is good until %s only: what was measured before and is sent later, as after a time out of coverage, is at best stored as late; what is signed with it for a later time is refused\n",
+		e.Keys[1].Until.Format(time.RFC3339))
 }

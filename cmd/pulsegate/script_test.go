@@ -139,11 +139,17 @@ func getPage(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func writeReading(ts *testscript.TestScript, _ bool, args []string) {
-	if len(args) != 3 {
-		ts.Fatalf("usage: reading FILE DEVICE PATIENT")
+	if len(args) != 3 && len(args) != 4 {
+		ts.Fatalf("usage: reading FILE DEVICE PATIENT [AGE]")
+	}
+	at := time.Now()
+	if len(args) == 4 {
+		age, err := time.ParseDuration(args[3])
+		ts.Check(err)
+		at = at.Add(-age)
 	}
 	text := fmt.Sprintf(`{"device_id":%q,"patient_id":%q,"timestamp":%.3f,"seq":7,"spo2":97.5,"heart_rate":72}`,
-		args[1], args[2], float64(time.Now().UnixMilli())/1000)
+		args[1], args[2], float64(at.UnixMilli())/1000)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
 

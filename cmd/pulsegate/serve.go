@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,8 +20,9 @@ import (
 const (
 	// startLimit bounds how long the service may take to come up.
 	startLimit = time.Minute
-	// stopLimit bounds how long it may take to end.
-	stopLimit = 15 * time.Second
+	// finishLimit bounds how long it may take, once it is to stop, until what is
+	// in flight is stored and acknowledged. Then it ends, within some seconds.
+	finishLimit = 10 * time.Second
 )
 
 func newServe() *cobra.Command {
@@ -31,7 +33,10 @@ func newServe() *cobra.Command {
 JetStream, embedded unless --nats names a real server. It needs no configuration.
 What can be configured is shown by "pulsegate config"; each setting can be given in
 a YAML file, as an environment variable (PULSEGATE_MQTT_LISTEN for mqtt.listen), or,
-for the most usual ones, as a flag. Flags win over variables, variables over the file.`,
+for the most usual ones, as a flag. Flags win over variables, variables over the file.
+
+SIGTERM or Ctrl-C ends it once the readings in flight are stored and acknowledged, or
+after 10 seconds; devices then connect elsewhere. A second one ends it at once.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(cmd)
@@ -60,19 +65,31 @@ func serve(ctx context.Context, c config.Config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "pulsegate %s is ready: MQTT on %s, NATS on %s, HTTP on %s; try: pulsegate device add w-0001 --patient p-0001%s; pulsegate watch%s\n",
+	fmt.Fprintf(out, "pulsegate %s is ready: MQTT %s, NATS on %s, HTTP on %s; try: pulsegate device add w-0001 --patient p-0001%s; pulsegate watch%s\n",
 		version(), listening(b), b.NATS(), b.HTTP(), dataFlag(c.Data), dataFlag(c.Data))
-	<-ctx.Done()
-	log.Info().Msg("stopping")
-	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
+	var failed error
+	select {
+	case <-ctx.Done():
+	case failed = <-b.Failed():
+		log.Error().Err(failed).Msg("the gate cannot go on")
+	}
+	log.Info().Msg("stopping, once what is in flight has been answered; a second signal ends it at once")
+	finishing, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishLimit)
 	defer cancel()
-	return b.Close(stopping)
+	return errors.Join(failed, b.Close(finishing))
 }
 
-// listening lists where devices can connect: the plain listener by its address
-// alone, others by their URLs.
+// listening lists where devices can connect, the plain listener by its address
+// alone, others by their URLs; and the other broker that readings come from.
 func listening(b *bridge.Bridge) string {
-	return strings.ReplaceAll(strings.Join(b.Listeners(), " and "), "mqtt://", "")
+	var places []string
+	if all := b.Listeners(); len(all) > 0 {
+		places = append(places, "on "+strings.ReplaceAll(strings.Join(all, " and "), "mqtt://", ""))
+	}
+	if other := b.Source(); other != "" {
+		places = append(places, "from "+other)
+	}
+	return strings.Join(places, " and ")
 }
 
 // dataFlag is what another verb needs in order to find the data directory.

@@ -20,7 +20,8 @@ func newVerify() *cobra.Command {
 		Short: "Say what the gate makes of a payload, and why",
 		Long: `Read a payload, from FILE or from standard input, byte for byte, and judge it as the
 gate would if it came in on the topic: checks 1 to 7, all but whether the reading is
-stored already. The exit status is 0 only if it is accepted.
+stored already. The exit status is 0 only if it is accepted; one that is late would be
+stored, but not as current.
 
 For a bad signature the exact bytes are printed that the signature must cover, and
 the signature that they should have; the usual slips are tried, and those that
@@ -94,8 +95,8 @@ func serviceConfig(cmd *cobra.Command) (config.Config, error) {
 func judge(c config.Config, known *devices, payload []byte, at time.Time) (verify.Verdict, error) {
 	verifier, err := verify.New(verify.Config{
 		Topic: c.MQTT.Topic, MaxAge: time.Duration(c.Freshness.MaxAge), MaxFuture: time.Duration(c.Freshness.MaxFuture),
-		Late: verify.LatePolicy(c.Freshness.Late),
-	}, known, func() time.Time { return at })
+		Late: verify.LatePolicy(c.Freshness.Late), MaxLate: time.Duration(c.Freshness.MaxLate),
+	}, known, verify.Trusted(func() time.Time { return at }))
 	if err != nil {
 		return verify.Verdict{}, fmt.Errorf("configuration: %w", err)
 	}

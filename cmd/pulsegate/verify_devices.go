@@ -36,6 +36,8 @@ type devices struct {
 // newest first. Generation 0 is an unknown one.
 type enrolled struct {
 	registry.Credentials
+	since   time.Time
+	former  []verify.Assignment
 	revoked bool
 	keys    []verify.Key
 }
@@ -154,6 +156,7 @@ func askDevice(ctx context.Context, nc *nats.Conn, id string) (enrolled, error) 
 		return enrolled{}, err
 	}
 	e := enrolled{revoked: entry.State == registry.Revoked}
+	e.since, e.former = entry.History()
 	if e.Credentials, err = client.Credentials(ctx, id); err != nil {
 		return e, err
 	}
@@ -187,7 +190,7 @@ func (d *devices) Device(id string) (*verify.Device, bool) {
 	for _, k := range e.keys {
 		d.found = append(d.found, d.candidate(k, e.Password))
 	}
-	return &verify.Device{ID: e.DeviceID, Patient: e.PatientID, Revoked: e.revoked, Keys: e.keys}, true
+	return &verify.Device{ID: e.DeviceID, Patient: e.PatientID, Since: e.since, Former: e.former, Revoked: e.revoked, Keys: e.keys}, true
 }
 
 // candidate is one of the topic's device's keys; one that has ended is a slip.

@@ -13,11 +13,12 @@ import (
 
 func newWatch() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "watch [--rejections] [--all] [--follow] [--json]",
+		Use:   "watch [--late | --rejections] [--all] [--follow] [--json]",
 		Short: "Show verified readings, or rejections, as they are stored",
 		Long: `Show verified readings as they are stored, each once and none left out, until
-interrupted; with --rejections what was refused, and why. It uses the consumer's
-credentials, and for rejections those of the security officer.
+interrupted; with --late those that were too old for triage when they came, and with
+--rejections what was refused, and why. It uses the consumer's credentials, and for
+rejections those of the security officer.
 
 With --all it begins with the oldest that is stored and ends when it has caught up;
 with --all --follow it then goes on with the new ones.
@@ -32,12 +33,15 @@ With --json each line is one object:
 What is no JSON, which the gate never stores, would come as data_base64.`,
 		Example: `  pulsegate watch
   pulsegate watch --all --json | jq -c .data
+  pulsegate watch --late --all
   pulsegate watch --rejections --all --follow`,
 		Args: cobra.NoArgs,
 		RunE: runWatch,
 	}
 	connectFlags(cmd)
+	cmd.Flags().Bool("late", false, "show readings that came too late for triage")
 	cmd.Flags().Bool("rejections", false, "show what was refused")
+	cmd.MarkFlagsMutuallyExclusive("late", "rejections")
 	cmd.Flags().Bool("all", false, "begin with the oldest that is stored, and end when caught up")
 	cmd.Flags().Bool("follow", false, "with --all, go on with what is stored from then on")
 	cmd.Flags().Bool("json", false, "print one JSON object a line")
@@ -50,7 +54,10 @@ var errEnough = errors.New("enough")
 
 func runWatch(cmd *cobra.Command, _ []string) error {
 	role, stream, subject := consumer, egress.StreamVitals, egress.SubjectLive
-	if given(cmd, "rejections") {
+	switch {
+	case given(cmd, "late"):
+		subject = egress.SubjectLate
+	case given(cmd, "rejections"):
 		role, stream, subject = security, egress.StreamRejections, egress.SubjectRejections
 	}
 	nc, err := connect(cmd, role)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -117,15 +118,15 @@ func (l *lines) reading(m egress.Stored) ([]byte, error) {
 }
 
 func (l *lines) rejection(m egress.Stored) ([]byte, error) {
+	var summary egress.RejectionSummary
+	if err := json.Unmarshal(m.Data, &summary); err == nil && summary.LeftOut > 0 {
+		return l.summary(summary), nil
+	}
 	var r egress.Rejection
 	if err := json.Unmarshal(m.Data, &r); err != nil {
 		return []byte(l.dim(stamp(m.Time)) + "  " + word(m.Subject) + "  " + quoted(string(m.Data))), nil
 	}
-	device := r.Device
-	if device == "" {
-		device = "_"
-	}
-	line := fmt.Sprintf("%s  %s  %s", l.dim(stamp(r.Time)), l.color(word(r.Spelled), termenv.ANSIRed), l.bold(word(device)))
+	line := l.refused(r.Time, r.Spelled, r.Device)
 	if r.Connection != "" {
 		line += "  by " + word(r.Connection)
 	}
@@ -136,6 +137,20 @@ func (l *lines) rejection(m egress.Stored) ([]byte, error) {
 		line += "  " + plain(r.Reason)
 	}
 	return []byte(line), nil
+}
+
+// summary shows rejections that were only counted.
+func (l *lines) summary(r egress.RejectionSummary) []byte {
+	line := l.refused(r.Until, r.Spelled, r.Device)
+	if r.Remote != "" {
+		line += "  from " + word(r.Remote)
+	}
+	return fmt.Appendf(nil, "%s  and %d more like it since %s, only counted", line, r.LeftOut, stamp(r.From))
+}
+
+// refused begins the line of a rejection.
+func (l *lines) refused(at time.Time, outcome, device string) string {
+	return fmt.Sprintf("%s  %s  %s", l.dim(stamp(at)), l.color(word(outcome), termenv.ANSIRed), l.bold(word(cmp.Or(device, "_"))))
 }
 
 // plain is a sentence of the gate's own, quoted only if it is none.

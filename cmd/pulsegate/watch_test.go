@@ -157,13 +157,17 @@ func TestPlainLinesQuoteWhatComesFromOutside(t *testing.T) {
 	for _, data := range []string{
 		`{"outcome":"bad_signature","connection":"x\u001b[2J y","remote":"127.0.0.1:1","time":"2025-11-21T23:00:00Z","reason":"\u001b]0;x\u0007"}`,
 		"\x1b[2J",
+		`{"outcome":"bad_signature","device_id":"w-0001","remote":"192.0.2.7","from":"2025-11-21T23:00:00Z","until":"2025-11-21T23:00:09.5Z","left_out":2980}`,
+		`{"outcome":"malformed","from":"2025-11-21T23:00:00Z","until":"2025-11-21T23:00:09.5Z","left_out":1}`,
 	} {
 		if err := l.show(egress.Stored{Time: time.Unix(0, 0), Subject: "rejected.x._", Data: []byte(data)}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	want := `2025-11-21T23:00:00.000Z  bad_signature  _  by "x\x1b[2J y"  from 127.0.0.1:1  "\x1b]0;x\a"` + "\n" +
-		`1970-01-01T00:00:00.000Z  rejected.x._  "\x1b[2J"` + "\n"
+		`1970-01-01T00:00:00.000Z  rejected.x._  "\x1b[2J"` + "\n" +
+		`2025-11-21T23:00:09.500Z  bad_signature  w-0001  from 192.0.2.7  and 2980 more like it since 2025-11-21T23:00:00.000Z, only counted` + "\n" +
+		`2025-11-21T23:00:09.500Z  malformed  _  and 1 more like it since 2025-11-21T23:00:00.000Z, only counted` + "\n"
 	if out.String() != want {
 		t.Errorf("got  %q\nwant %q", out.String(), want)
 	}

@@ -43,46 +43,53 @@ type Attack struct {
 	// NeedsVictim says that it takes over the session of a device that has been
 	// switched off.
 	NeedsVictim bool
-	step        func(context.Context, *turn) error
+	// craft makes what is published; nil where an attack does more than that.
+	craft func(*turn) (shot, error)
+	step  func(context.Context, *turn) error
 }
 
 // All returns every attack.
 func All() []Attack {
 	return []Attack{
 		forged(ForgedSignature, "a critical reading of another device, signed with 64 random digits",
-			verify.BadSignature, published(forgedSignature)),
+			verify.BadSignature, forgedSignature),
 		forged(TamperedValue, "a captured reading with another SpO2 under the old signature",
-			verify.BadSignature, published(tamperedValue)),
+			verify.BadSignature, tamperedValue),
 		forged(TamperedPatient, "a captured reading with another patient under the old signature",
-			verify.BadSignature, published(tamperedPatient)),
+			verify.BadSignature, tamperedPatient),
 		ownKey(OtherPatient, "a true key signs a reading of a patient who wears another device",
-			verify.WrongPatient, published(otherPatient)),
+			verify.WrongPatient, otherPatient),
 		ownKey(OtherTopic, "a true key signs another device's reading, sent on that device's topic",
-			verify.BadSignature, published(otherTopic)),
+			verify.BadSignature, otherTopic),
 		ownKey(OtherDevice, "a true key signs another device's reading, sent on its own topic",
-			verify.WrongDevice, published(otherDevice)),
+			verify.WrongDevice, otherDevice),
 		{
 			Name: Replay, Description: "a stored reading once more, byte for byte, with its device's own password",
 			Expected: []string{verify.Duplicate.String()}, NeedsVictim: true, step: replay,
 		},
-		ownKey(Stale, "a true key signs a reading that is an hour old", verify.Stale, published(stale)),
-		ownKey(Future, "a true key signs a reading of an hour from now", verify.Future, published(future)),
+		ownKey(Stale, "a true key signs a reading that is a hundred days old", verify.Stale, stale),
+		ownKey(Future, "a true key signs a reading of an hour from now", verify.Future, future),
 		forged(UnknownDevice, "a signed reading on the topic of a device that nobody registered",
-			verify.UnknownDevice, published(unknownDevice)),
-		ownKey(MalformedJSON, "a true key signs what is not JSON", verify.InvalidReading, published(malformedJSON)),
-		ownKey(Oversize, "a true key signs more bytes than a reading may have", verify.Malformed, published(oversize)),
-		forged(Will, "a forged reading as the will of a connection", verify.Will, will),
+			verify.UnknownDevice, unknownDevice),
+		ownKey(MalformedJSON, "a true key signs what is not JSON", verify.InvalidReading, malformedJSON),
+		ownKey(Oversize, "a true key signs more bytes than a reading may have", verify.Malformed, oversize),
+		{
+			Name: Will, Description: "a forged reading as the will of a connection",
+			Expected: []string{verify.Will.String()}, step: will,
+		},
 		forged(Retained, "a forged reading to be retained for whoever subscribes later",
-			verify.Retained, published(retained)),
+			verify.Retained, retained),
 	}
 }
 
-func forged(name, description string, expected verify.Outcome, step func(context.Context, *turn) error) Attack {
-	return Attack{Name: name, Description: description, Expected: []string{expected.String()}, step: step}
+func forged(name, description string, expected verify.Outcome, craft func(*turn) (shot, error)) Attack {
+	return Attack{
+		Name: name, Description: description, Expected: []string{expected.String()}, craft: craft, step: published(craft),
+	}
 }
 
-func ownKey(name, description string, expected verify.Outcome, step func(context.Context, *turn) error) Attack {
-	a := forged(name, description, expected, step)
+func ownKey(name, description string, expected verify.Outcome, craft func(*turn) (shot, error)) Attack {
+	a := forged(name, description, expected, craft)
 	a.OwnKey = true
 	return a
 }

@@ -61,7 +61,7 @@ func startGate(t *testing.T, credentials []registry.Credentials) *gate {
 		devices[c.DeviceID] = &verify.Device{ID: c.DeviceID, Patient: c.PatientID, Keys: []verify.Key{{Generation: 1, Secret: key}}}
 	}
 	config := verify.Config{Topic: "wearables/{device_id}/vitals", MaxAge: time.Minute, MaxFuture: 5 * time.Second}
-	verifier, err := verify.New(config, devices, time.Now)
+	verifier, err := verify.New(config, devices, verify.Trusted(time.Now))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -203,6 +203,24 @@ func (a *Attacker) take(ctx context.Context, attack Attack) error {
 	return nil
 }
 
+// Message is what an attack publishes.
+type Message struct {
+	Topic    string
+	Payload  []byte
+	Retained bool
+}
+
+// Craft returns a message of an attack for whoever sends it in a way of his own.
+// It fails for attacks that are more than one publish, and where nothing has
+// been captured yet.
+func (a *Attacker) Craft(attack Attack) (Message, error) {
+	if attack.craft == nil {
+		return Message{}, fmt.Errorf("attack: %s is more than one publish", attack.Name)
+	}
+	s, err := attack.craft(newTurn(a, attack))
+	return Message{Topic: s.topic, Payload: s.payload, Retained: s.retained}, err
+}
+
 // connected returns the attacker's own connection, connecting if need be.
 func (a *Attacker) connected() (mqtt.Client, error) {
 	if a.client != nil && a.client.IsConnectionOpen() {

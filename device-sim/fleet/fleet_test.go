@@ -72,7 +72,8 @@ func TestUnacknowledgedBytesAreSentAgain(t *testing.T) {
 	}
 	all := entries(t, l)
 	account := ledger.Settle(all, b.stored())
-	want := ledger.Authentic{Sent: int(r.summary.Sent), Acknowledged: int(r.summary.Sent), Delivered: int(r.summary.Sent)}
+	sent := int(r.summary.Sent)
+	want := ledger.Authentic{Sent: sent, Acknowledged: sent, Delivered: sent, Live: sent}
 	if account.Authentic != want || account.Forged != 0 || account.Misfiled != 0 {
 		t.Errorf("the account is %+v", account)
 	}

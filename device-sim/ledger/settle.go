@@ -23,6 +23,9 @@ type StoredReading struct {
 type Rejection struct {
 	Outcome string `json:"outcome"`
 	SHA256  string `json:"payload_sha256"`
+	// LeftOut is more than 0 in a summary: it stands for as many messages, whose
+	// hashes nobody knows.
+	LeftOut int `json:"left_out"`
 }
 
 // Account is a settled ledger: what was sent against what was stored.
@@ -38,6 +41,9 @@ type Account struct {
 	// Undeclared counts, by "attack: outcome", outcomes that an attack met
 	// without having declared them.
 	Undeclared map[string]int `json:"-"`
+	// Unattributed counts rejections that only a summary tells of, and so of
+	// no attack in particular.
+	Unattributed int `json:"-"`
 	// LeftOut counts stored messages that SettleOptions.IgnoreBefore left out.
 	LeftOut int `json:"-"`
 	// Inversions are no failure: consumers order by timestamp and seq.
@@ -61,8 +67,11 @@ type Inversions struct {
 type Authentic struct {
 	Sent         int `json:"sent"`
 	Acknowledged int `json:"acknowledged"`
-	// Delivered counts readings that are stored at least once.
+	// Delivered counts readings that are stored at least once. Each is one of
+	// Live and Late, by its first copy's subject.
 	Delivered int `json:"delivered"`
+	Live      int `json:"-"`
+	Late      int `json:"-"`
 	// Lost counts readings that were acknowledged but are not stored.
 	Lost int `json:"lost"`
 	// Duplicated counts stored copies beyond each reading's first.
@@ -94,7 +103,8 @@ func Settle(entries []Entry, stored []StoredReading) Account {
 
 // Attribute adds to an account the rejections that the attacks met, by the hash
 // of the payload. entries must be those that the account was settled from. It
-// leaves out rejections of payloads that no attack sent.
+// leaves out rejections of payloads that no attack sent, and counts as
+// Unattributed those that have no hash.
 func (a *Account) Attribute(entries []Entry, rejections []Rejection) {
 	byHash := make(map[string]Entry)
 	for _, e := range entries {
@@ -103,6 +113,7 @@ func (a *Account) Attribute(entries []Entry, rejections []Rejection) {
 		}
 	}
 	for _, r := range rejections {
+		a.Unattributed += r.LeftOut
 		e, ok := byHash[r.SHA256]
 		if !ok {
 			continue

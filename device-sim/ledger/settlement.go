@@ -37,6 +37,13 @@ type Settlement struct {
 
 type digest [sha256.Size]byte
 
+// The kinds of subjects: vitals.<kind>.<patient>.<device>, of the late kind with
+// the minute after that.
+const (
+	kindLive = "live"
+	kindLate = "late"
+)
+
 // sent is an honest payload and what is known of it.
 type sent struct {
 	sum          digest
@@ -145,6 +152,11 @@ func (s *Settlement) deliver(r StoredReading, h *sent, found Finding) bool {
 		return false
 	}
 	h.copies, h.first = 1, r.Sequence
+	if kind == kindLate {
+		s.account.Authentic.Late++
+	} else {
+		s.account.Authentic.Live++
+	}
 	s.follow(track{kind, found.Device}, r.Payload)
 	return true
 }
@@ -193,13 +205,15 @@ func (s *Settlement) Account() Account {
 }
 
 // filedUnder reports whether a subject is one where a reading of this origin
-// belongs, vitals.<kind>.<patient>.<device> with perhaps more, and the kind.
+// belongs, and its kind.
 func filedUnder(subject string, o origin) (kind string, filed bool) {
 	tokens := strings.Split(subject, ".")
 	if len(tokens) < 4 {
 		return "", false
 	}
-	return tokens[1], tokens[2] == o.patient && tokens[3] == o.device
+	kind = tokens[1]
+	known := kind == kindLive && len(tokens) == 4 || kind == kindLate && len(tokens) == 5
+	return kind, known && tokens[2] == o.patient && tokens[3] == o.device
 }
 
 func deviceOf(subject string) string {

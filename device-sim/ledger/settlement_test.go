@@ -52,9 +52,11 @@ func TestInversions(t *testing.T) {
 				s.Enter(entry(m.device, m.payload, "", 1))
 			}
 			for i, m := range c.stored {
-				s.Store(ledger.StoredReading{
-					Subject: "vitals." + m.kind + ".p-" + m.device + ".w-" + m.device, Payload: []byte(m.payload), Sequence: uint64(i + 1),
-				})
+				subject := "vitals." + m.kind + ".p-" + m.device + ".w-" + m.device
+				if m.kind == "late" {
+					subject += ".29455384"
+				}
+				s.Store(ledger.StoredReading{Subject: subject, Payload: []byte(m.payload), Sequence: uint64(i + 1)})
 			}
 			if got := s.Account().Inversions; got != c.want {
 				t.Errorf("%+v, want %+v", got, c.want)

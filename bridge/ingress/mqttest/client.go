@@ -122,6 +122,26 @@ func (c *Client) TrySend(pks ...packets.Packet) error {
 	return err
 }
 
+// Bytes returns packets as they are sent.
+func Bytes(t testing.TB, version byte, pks ...packets.Packet) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	for _, pk := range pks {
+		pk.ProtocolVersion = version
+		if err := encode(&pk, &out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.Bytes()
+}
+
+// TryRaw is SendRaw for a goroutine of its own, and for a peer that may have hung
+// up.
+func (c *Client) TryRaw(b []byte) error {
+	_, err := c.conn.Write(b)
+	return err
+}
+
 // SendRaw writes bytes.
 func (c *Client) SendRaw(b []byte) {
 	c.t.Helper()
@@ -264,6 +284,8 @@ func decode(pk *packets.Packet, body []byte) error {
 		return pk.PubackDecode(body)
 	case packets.Suback:
 		return pk.SubackDecode(body)
+	case packets.Unsuback:
+		return pk.UnsubackDecode(body)
 	case packets.Pingresp:
 		return nil
 	case packets.Disconnect:

@@ -77,10 +77,10 @@ func (b *board) note(side map[string]patient, payload []byte) {
 // maxPatients is how many a side remembers.
 const maxPatients = 10_000
 
-func (b *board) refused(outcome string) {
+func (b *board) refused(outcome string, n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.outcomes[outcome]++
+	b.outcomes[outcome] += n
 }
 
 func (b *board) underAttack() {

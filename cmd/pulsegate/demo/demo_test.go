@@ -116,7 +116,7 @@ func TestBoardShowsTheFakeOnOneSideOnly(t *testing.T) {
 	}
 	b.raw("t", []byte(`{"patient_id":"p-1","spo2":55,"heart_rate":180}`))
 	b.raw("t", []byte("{\"patient_id\":\"\\u001b[2J\",\"spo2\":55}"))
-	b.refused("bad_signature")
+	b.refused("bad_signature", 1)
 	without, within, refused, _ := b.views()
 	if without.emergencies != 1 || within.emergencies != 0 || refused != 1 || len(without.patients) != 2 {
 		t.Errorf("without %+v, within %+v, refused %d", without, within, refused)

@@ -63,6 +63,7 @@ func failures(a ledger.Account) []string {
 	fail(a.Authentic.Duplicated, "%d authentic readings were delivered twice")
 	fail(a.Forged, "%d forged readings were delivered")
 	fail(a.Misfiled, "%d readings were delivered under another patient or device")
+	fail(a.Unattributed, "%d refusals were only counted, so that it is not known which attack met them")
 	for _, name := range names(a.Attacks) {
 		one := a.Attacks[name]
 		met := one.Delivered

@@ -98,7 +98,7 @@ func (t *triage) refuse(m *nats.Msg) {
 	if json.Unmarshal(m.Data, &r) != nil {
 		return
 	}
-	t.board.refused(r.Outcome)
+	t.board.refused(r.Outcome, max(1, r.LeftOut))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.rejections = append(t.rejections, r)

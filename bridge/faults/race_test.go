@@ -1,0 +1,8 @@
+//go:build linux && race
+
+package faults
+
+// pace is how many readings a second each device sends.
+const pace = 20.0
+
+func raceFlags() []string { return []string{"-race"} }

@@ -1,0 +1,133 @@
+package ingress_test
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/pulsegate/pulsegate/bridge/ingress"
+	"github.com/pulsegate/pulsegate/bridge/ingress/mqttest"
+)
+
+// from dials from an address of this machine's.
+func (b *broker) from(t *testing.T, address string, version byte) *mqttest.Client {
+	t.Helper()
+	return mqttest.DialWith(t, net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}, b.Addr().String(), version)
+}
+
+func TestAnAddressHasItsShare(t *testing.T) {
+	t.Parallel()
+	b := open(t, func(o *ingress.Options) { o.MaxConnectionsPerAddress = 2 })
+	first := b.connect(t, 5, "w-1")
+	b.dial(t, 4) // half-open ones count too
+	b.dial(t, 5).ExpectEnd()
+	other := b.from(t, "127.0.0.2", 5)
+	if ack := other.Connect("w-2"); ack.ReasonCode != 0 {
+		t.Errorf("another address is refused: CONNACK %x", ack.Raw)
+	}
+	first.Close()
+	until(t, "the place is free", func() bool { return b.Connections() == 2 })
+	b.connect(t, 5, "w-3")
+	if all, address := b.Crowded(); all != 0 || address != 1 {
+		t.Errorf("refused are %d for all and %d for the address, want 0 and 1", all, address)
+	}
+}
+
+// A flood of refused connections is counted, and hardly logged.
+func TestRefusedConnectionsAreCountedAndSampled(t *testing.T) {
+	t.Parallel()
+	for name, run := range map[string]struct {
+		change       func(*ingress.Options)
+		all, address uint64
+	}{
+		"all":     {func(o *ingress.Options) { o.MaxConnections = 1 }, 50, 0},
+		"address": {func(o *ingress.Options) { o.MaxConnectionsPerAddress = 1 }, 0, 50},
+	} {
+		b := open(t, run.change)
+		b.connect(t, 5, "w-1")
+		for range 50 {
+			b.dial(t, 5).ExpectEnd()
+		}
+		if all, address := b.Crowded(); all != run.all || address != run.address {
+			t.Errorf("%s: refused are %d and %d, want %d and %d", name, all, address, run.all, run.address)
+		}
+		if n := strings.Count(b.log.String(), "a connection was refused"); n < 1 || n > 25 {
+			t.Errorf("%s: %d lines for 50 connections", name, n)
+		}
+	}
+}
+
+func TestWhomAnAddressCountsFor(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"192.0.2.7:1":                  "192.0.2.7/32",
+		"[::ffff:192.0.2.7]:2":         "192.0.2.7/32",
+		"[2001:db8:1:2:3:4:5:6]:3":     "2001:db8:1:2::/64",
+		"[2001:db8:1:2:ffff::1%eth]:4": "2001:db8:1:2::/64",
+	} {
+		a := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))
+		if got := ingress.Sender(a); got.String() != want {
+			t.Errorf("%s counts for %s, want %s", address, got, want)
+		}
+	}
+}
+
+// tired is a listener that cannot accept for a while.
+type tired struct {
+	net.Listener
+	failures atomic.Int32
+}
+
+func (l *tired) Accept() (net.Conn, error) {
+	if l.failures.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+func TestAFailedAcceptIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for _, web := range []*ingress.WebSocket{nil, {}} {
+		l := ingress.Listener{WebSocket: web}.OpenedBy(func(network, address string) (net.Listener, error) {
+			tcp, err := net.Listen(network, address)
+			l := &tired{Listener: tcp}
+			l.failures.Store(6) // the pauses double: 10 ms to 320 ms
+			return l, err
+		})
+		b := openAt(t, nil, l)
+		conn := net.Conn(nil)
+		if web != nil {
+			conn = b.dialWeb(t, "ws", nil)
+		} else {
+			var err error
+			if conn, err = net.Dial("tcp", b.Addr().String()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := mqttest.Over(t, conn, 5)
+		if ack := c.Connect("w-1"); ack.ReasonCode != 0 {
+			t.Errorf("CONNACK %x", ack.Raw)
+		}
+		text := b.log.String()
+		if n := strings.Count(text, "too many open files"); n < 1 || n > 5 {
+			t.Errorf("%d lines for 6 failures:\n%s", n, text)
+		}
+	}
+}
+
+// It closes although accepting fails for ever.
+func TestCloseWhileAcceptingFails(t *testing.T) {
+	t.Parallel()
+	l := ingress.Listener{}.OpenedBy(func(network, address string) (net.Listener, error) {
+		tcp, err := net.Listen(network, address)
+		l := &tired{Listener: tcp}
+		l.failures.Store(1 << 30)
+		return l, err
+	})
+	b := openAt(t, nil, l)
+	until(t, "accepting fails", func() bool { return strings.Contains(b.log.String(), "too many open files") })
+	b.shut(t)
+}
