@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,9 +65,10 @@ func (d *oneDevice) Device(string) (*verify.Device, bool) { return (*verify.Devi
 func TestWhatSleptIsNotPublished(t *testing.T) {
 	key := []byte("a key of thirty-two bytes, or so")
 	began := time.Now()
-	passed := time.Duration(0)
+	var passed atomic.Int64 // nanoseconds; the clock compares itself beside the test
+	elapsed := func() time.Duration { return time.Duration(passed.Load()) }
 	machine := clock.New(clock.Options{
-		Wall: func() time.Time { return began.Add(passed) }, Elapsed: func() time.Duration { return passed }, Tolerance: time.Second,
+		Wall: func() time.Time { return began.Add(elapsed()) }, Elapsed: elapsed, Tolerance: time.Second,
 		Ask: func(ctx context.Context) (time.Time, error) { return time.Time{}, errors.New("nobody answers") }, Every: time.Hour, Log: zerolog.Nop(),
 	})
 	defer func() { must(t, machine.Close(t.Context())) }()
@@ -84,7 +86,7 @@ func TestWhatSleptIsNotPublished(t *testing.T) {
 	if err := p.stands(); !errors.Is(err, egress.ErrNotYet) {
 		t.Errorf("at once: %v", err)
 	}
-	passed = 20 * time.Minute
+	passed.Store(int64(20 * time.Minute))
 	if err := p.stands(); !errors.Is(err, errSlept) || p.fallen != nil {
 		t.Errorf("after 20 minutes: %v", err)
 	}
