@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 )
 
@@ -170,36 +171,71 @@ func TestTimesOfKeys(t *testing.T) {
 	}
 }
 
-// FuzzEntry takes what may stand in the bucket through all that is done with it.
+// update is what the watch of the bucket brings.
+type update struct {
+	jetstream.KeyValueEntry
+	key   string
+	value []byte
+}
+
+func (u update) Key() string                     { return u.key }
+func (u update) Value() []byte                   { return u.value }
+func (u update) Revision() uint64                { return 1 }
+func (u update) Operation() jetstream.KeyValueOp { return jetstream.KeyValuePut }
+
+// FuzzEntry takes what may stand in the bucket through all that is done with it: it
+// is served or counted as disabled, and no log line quotes it; written again it
+// says the same.
 func FuzzEntry(f *testing.F) {
 	f.Add("w-1", text(f, soundEntry()))
 	e := soundEntry()
 	e.Keys, e.Kind = nil, KindGateway
+	e.Carries, e.Prefixes, e.Labels = []string{"w-1"}, []string{"x-"}, map[string]string{"maker": "\u2028<&"}
 	f.Add("w-1", text(f, e))
 	for _, value := range badEntries(f) {
 		f.Add("w-1", value)
 	}
 	r := offline("1 " + digits)
+	r.members, r.disabled, r.changed = make(map[string]*member), make(map[string]struct{}), make(chan struct{})
+	var log bytes.Buffer
+	r.options.Log = zerolog.New(&log)
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
+		log.Reset()
+		r.apply(update{key: key, value: value})
+		m := r.find(key)
+		if (m == nil) != (r.Disabled() == 1 || key == keyProofs) || bytes.Contains(log.Bytes(), []byte(spilled)) {
+			t.Errorf("%q: served is %v, disabled are %d, and the log says %s", value, m, r.Disabled(), log.Bytes())
+		}
+		r.apply(update{key: key, value: nil})
+		delete(r.disabled, key)
 		e, err := parseEntry(key, value)
 		if err != nil {
 			return
 		}
-		c := e.clone()
-		m, err := r.memberOf(&c)
-		if err != nil {
-			return
-		}
-		keys := r.signing(m)
-		m.passwordMasters(noted)
-		_, _ = r.credentials(m)
-		if m.id != key || e.Kind == KindDevice && (len(keys) > len(e.Keys) || m.patient == "") {
-			t.Errorf("%q became %+v with %d keys", value, m, len(keys))
-		}
-		if e.Pending(noted) && len(e.Keys) < 2 {
-			t.Errorf("%q is pending", value)
+		useEntry(t, r, e)
+		again, err := parseEntry(key, text(t, e))
+		if err != nil || !bytes.Equal(text(t, again), text(t, e)) {
+			t.Errorf("%q says another time %q, %v", text(t, e), text(t, again), err)
 		}
 	})
+}
+
+func useEntry(t *testing.T, r *Registry, e Entry) {
+	t.Helper()
+	c := e.clone()
+	m, err := r.memberOf(&c)
+	if err != nil {
+		return
+	}
+	keys := r.signing(m)
+	m.passwordMasters(noted)
+	_, _ = r.credentials(m)
+	if m.id != e.ID || e.Kind == KindDevice && (len(keys) > len(e.Keys) || m.patient == "") {
+		t.Errorf("%+v became %+v with %d keys", e, m, len(keys))
+	}
+	if e.Pending(noted) && len(e.Keys) < 2 {
+		t.Errorf("%+v is pending", e)
+	}
 }
 
 // TestMemoryOfADevice measures what a device costs beside the watch.
