@@ -22,6 +22,7 @@ import (
 	"github.com/pulsegate/pulsegate/bridge/engine"
 	"github.com/pulsegate/pulsegate/bridge/ingress"
 	"github.com/pulsegate/pulsegate/bridge/ingress/source"
+	"github.com/pulsegate/pulsegate/bridge/limits"
 	"github.com/pulsegate/pulsegate/bridge/monitor"
 	"github.com/pulsegate/pulsegate/bridge/reading"
 	"github.com/pulsegate/pulsegate/bridge/registry"
@@ -99,7 +100,7 @@ func (b *Bridge) start(ctx context.Context, c config.Config, o Options) error {
 	g := &gate{
 		registry: b.registry, verifier: verifier, clock: b.clock, memory: verify.NewMemory(c.ReplayMemory.MaxReadings),
 		store: store, metrics: metrics, now: time.Now, tap: o.Tap, log: o.Log,
-		sampled:    o.Log.Sample(&zerolog.BurstSampler{Burst: 5, Period: 10 * time.Second}),
+		sampled:    limits.NewLog(o.Log),
 		remembered: time.Duration(c.Freshness.MaxAge + c.Store.Deadline),
 		patience:   time.Duration(c.Store.Deadline),
 		fair:       newFairness(c.Limits),
@@ -107,6 +108,7 @@ func (b *Bridge) start(ctx context.Context, c config.Config, o Options) error {
 		hangUp:     b.hangUp,
 	}
 	b.hurry = g.fair.stop
+	b.later(func(context.Context) error { g.sampled.Tell(); return nil })
 	b.later(g.refusals.close)
 	if err := b.openDoors(c, o, g); err != nil {
 		return err

@@ -29,6 +29,7 @@ func brokerGauges(m *monitor.Metrics, broker *ingress.Broker) {
 		all, address := broker.Crowded()
 		return float64(all + address)
 	})
+	m.Counter("pulsegate_connections_panicked_total", "MQTT connections that were closed because handling a packet of theirs failed inside the gate: a defect, which the log tells of.", func() float64 { return float64(broker.Panics()) })
 	m.Counter("pulsegate_tls_handshakes_failed_total", "MQTT connections that ended in the TLS handshake.", func() float64 { return float64(broker.HandshakesFailed()) })
 }
 

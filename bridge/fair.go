@@ -25,6 +25,9 @@ const (
 	// is slowed at most: whoever is over his limit then holds up the others that
 	// the gateway carries, but does not keep them out.
 	stallShare = 500
+	// strayBatch is for how many strays a connection pays at once, afterwards:
+	// waiting for each alone costs more than the look at it.
+	strayBatch = 16
 )
 
 // carried names the budget of a device: by whom its readings come, since a
@@ -34,10 +37,17 @@ type carried struct{ by, device string }
 // fairness is what one sender may cost.
 type fairness struct {
 	addresses *limits.Buckets[limits.Address]
-	devices   *limits.Buckets[carried]
+	// arrivals are for CONNECT, apart from addresses, lest strangers use up what
+	// those have to publish with who are let in from the same address.
+	arrivals *limits.Buckets[limits.Address]
+	devices  *limits.Buckets[carried]
 	// strays are for what no device can be charged for, since its signature is
 	// not right: who sent it pays, at the address where he is.
 	strays *limits.Buckets[limits.Pair]
+	// allStrays is for those of all senders together: were every connection of a
+	// flood ready to be judged at all times, an honest one would wait for its turn
+	// on the processors behind each of them, many times for each reading.
+	allStrays *limits.Bucket
 	// logins and signatures are apart, lest one who guesses a password ends the
 	// connection of one who has it.
 	logins, signatures *limits.Lockouts
@@ -50,10 +60,13 @@ type fairness struct {
 
 func newFairness(c config.Limits) *fairness {
 	device := limits.Rate{PerSecond: c.DeviceRate, Burst: c.DeviceBurst}
+	address := limits.Rate{PerSecond: c.AddressRate, Burst: c.AddressBurst}
 	f := &fairness{
-		addresses:  limits.NewBuckets[limits.Address](limits.Rate{PerSecond: c.AddressRate, Burst: c.AddressBurst}, bucketsKept),
+		addresses:  limits.NewBuckets[limits.Address](address, bucketsKept),
+		arrivals:   limits.NewBuckets[limits.Address](address, bucketsKept),
 		devices:    limits.NewBuckets[carried](device, bucketsKept),
 		strays:     limits.NewBuckets[limits.Pair](device, bucketsKept),
+		allStrays:  limits.NewBucket(limits.Rate{PerSecond: c.ForgedRate, Burst: strayBatch}),
 		logins:     limits.NewLockouts(c.LockoutAfter, time.Duration(c.Lockout), suspectsKept),
 		signatures: limits.NewLockouts(c.LockoutAfter, time.Duration(c.Lockout), suspectsKept),
 	}
@@ -80,20 +93,29 @@ func (f *fairness) pause(wait time.Duration) {
 	}
 }
 
-// admit lets a CONNECT wait as long as its address and its pair have to, and
-// says whether the credentials are to be looked at then.
+// admit lets a CONNECT wait as long as its address has to, and its pair for bad
+// signatures, and says whether the credentials are to be looked at then.
 func (f *fairness) admit(p limits.Pair, now time.Time) ingress.Admission {
-	ofAddress, some := f.addresses.Of(p.Address).Take(now)
+	ofAddress, some := f.arrivals.Of(p.Address).Take(now)
 	if !some {
 		return ingress.Unavailable
 	}
-	ofLogins, few := f.logins.Turn(p, now)
 	ofSignatures, good := f.signatures.Turn(p, now)
-	if !few || !good {
+	if !good {
 		return ingress.BadCredentials
 	}
-	f.pause(max(ofAddress, ofLogins, ofSignatures))
+	f.pause(max(ofAddress, ofSignatures))
 	return ingress.Welcome
+}
+
+// guessed counts wrong credentials, and lets the answer of a pair that is locked
+// wait for its turn, if it has one. Right ones never wait: nobody guesses what the
+// gate has made of 256 bits, so a look at them tells nothing, and whoever guesses
+// at the address of the name's owner must not keep the owner out.
+func (f *fairness) guessed(p limits.Pair, now time.Time) {
+	wait, _ := f.logins.Turn(p, now)
+	f.failed(f.logins, p, now)
+	f.pause(wait)
 }
 
 // failed counts a failure and says whether its pair is locked now.
@@ -112,6 +134,8 @@ type purse struct {
 	address limits.Held[limits.Address]
 	own     limits.Held[carried]
 	strays  limits.Held[limits.Pair]
+	// owed is for how many strays allStrays has not been paid.
+	owed int
 	// stalls are the milliseconds that a gateway may still be made to wait; nil
 	// for a device, which holds up nobody but itself.
 	stalls *rate.Limiter
@@ -174,5 +198,11 @@ func (c *caller) take(v *verify.Verdict, now time.Time) (wait time.Duration, ok 
 	case c.purse.stalls != nil && c.registry.Carries(c.identity.ID, v.Device.ID):
 		return c.fair.devices.Of(carried{c.identity.ID, v.Device.ID}).Take(now)
 	}
-	return c.purse.strays.Take(now)
+	wait, ok = c.purse.strays.Take(now)
+	if c.purse.owed++; c.purse.owed == strayBatch {
+		c.purse.owed = 0
+		ofAll, _ := c.fair.allStrays.TakeN(now, strayBatch)
+		wait = max(wait, ofAll)
+	}
+	return wait, ok
 }

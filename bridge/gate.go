@@ -41,8 +41,8 @@ type gate struct {
 	now func() time.Time
 	tap func(topic string, payload []byte)
 	log zerolog.Logger
-	// sampled is log for what an outage would write for every reading.
-	sampled zerolog.Logger
+	// sampled is log for what an outage or a stranger would write for every reading.
+	sampled *limits.Log
 }
 
 // Admit implements ingress.Door: the user name or the certificate's name is the
@@ -54,13 +54,13 @@ func (g *gate) Admit(c ingress.Connection) (ingress.Handler, ingress.Admission) 
 	}
 	pair := limits.Pair{Address: limits.AddressOf(c.Remote), Name: short(claimed(c))}
 	if a := g.fair.admit(pair, g.now()); a != ingress.Welcome {
-		g.refused(c, "more attempts than are looked at, from its address or after failures under its name there")
+		g.refused(c, "more attempts than are looked at, from its address or after bad signatures under its name there")
 		return nil, a
 	}
 	identity, refusal := g.identify(c)
 	if refusal != "" {
 		g.refused(c, refusal)
-		g.fair.failed(g.fair.logins, pair, g.now())
+		g.fair.guessed(pair, g.now())
 		return nil, ingress.BadCredentials
 	}
 	if c.ClientID != identity.ID {

@@ -22,7 +22,7 @@ import (
 // may use up what another has, and what is forged costs nobody anything.
 func TestAnotherBrokerPaysForNobody(t *testing.T) {
 	f := newFairness(config.Limits{
-		DeviceRate: 1, DeviceBurst: 2, AddressRate: 1, AddressBurst: 1, LockoutAfter: 1, Lockout: config.Duration(time.Minute), RejectionRate: 1,
+		DeviceRate: 1, DeviceBurst: 2, AddressRate: 1, AddressBurst: 1, ForgedRate: 1, LockoutAfter: 1, Lockout: config.Duration(time.Minute), RejectionRate: 1,
 	})
 	defer f.stop()
 	c := &caller{gate: &gate{fair: f}, name: sourceName, purse: f.sourcePurse(limits.Pair{Name: sourceName})}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/pulsegate/pulsegate/bridge/egress"
 	"github.com/pulsegate/pulsegate/bridge/ingress"
 	"github.com/pulsegate/pulsegate/bridge/registry"
@@ -154,7 +156,7 @@ func (p *passage) answeredLate(answer egress.Confirmation, err error) {
 
 func (p *passage) notStored(err error) {
 	p.metrics.StoreFailed()
-	p.sampled.Warn().Err(err).Str("device", p.verdict.Device.ID).Msg("a verified reading was not stored and is not acknowledged")
+	p.sampled.Warn("a verified reading was not stored and is not acknowledged", func(e *zerolog.Event) { e.Err(err).Str("device", p.verdict.Device.ID) })
 	p.done(ingress.Disposition{Stored: ingress.Failed})
 }
 
@@ -218,6 +220,6 @@ func (p *passage) suspect() {
 	if p.purse.shared || p.identity.Kind == registry.KindGateway || !p.fair.failed(p.fair.signatures, p.purse.pair, p.now()) || p.cut.Swap(true) {
 		return
 	}
-	p.sampled.Warn().Str("id", p.identity.ID).Str("remote", p.remote).Msg("disconnected and locked out at that address for its bad signatures")
+	p.sampled.Warn("disconnected and locked out at that address for its bad signatures", func(e *zerolog.Event) { e.Str("id", p.identity.ID).Str("remote", p.remote) })
 	p.hangUp(p.identity.ID)
 }

@@ -85,6 +85,8 @@ func TestAStartAfterAFailedOne(t *testing.T) {
 
 func TestHealthAndMetrics(t *testing.T) {
 	s := start(t, small(t))
+	d := s.enrol(t, "w-0001", "p-0001")
+	send(s.dial(t, d, 5), d.Topic, [][]byte{d.sign(t), tampered(d.sign(t))})
 	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": `pulsegate_messages_total{outcome="accepted"}`} {
 		answer, err := http.Get("http://" + s.HTTP() + path)
 		must(t, err)
@@ -93,6 +95,9 @@ func TestHealthAndMetrics(t *testing.T) {
 		_ = answer.Body.Close()
 		if answer.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
 			t.Errorf("%s: %s, want %q in\n%s", path, answer.Status, want, body)
+		}
+		if strings.Contains(string(body), d.DeviceID) || strings.Contains(string(body), d.PatientID) {
+			t.Errorf("%s names a device or a patient:\n%s", path, body)
 		}
 	}
 }

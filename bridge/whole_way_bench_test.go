@@ -92,7 +92,7 @@ func processor(b *testing.B) time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-func signedReadings(b *testing.B, c registry.Credentials, n int) [][]byte {
+func signedReadings(b testing.TB, c registry.Credentials, n int) [][]byte {
 	b.Helper()
 	key := reading.NewMAC(mustHex(c.Key))
 	all := make([][]byte, n)

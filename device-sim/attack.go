@@ -19,7 +19,7 @@ type besieging struct {
 	broker, credentials, attacks, level string
 	nats                                []string
 	strength                            int
-	duration, quiet                     time.Duration
+	duration, pause, quiet              time.Duration
 	seed                                uint64
 	json                                bool
 }
@@ -48,7 +48,7 @@ The exit status is 0 only where everything was tried and went as expected.
 ` + listOfAttacks(),
 		Example: `  device-sim attack --broker 127.0.0.1:1883 --credentials devices.jsonl --nats "$(cat ~/.local/state/pulsegate/consumer.url)"
   device-sim attack --credentials devices.jsonl --attacks oversized,topic-alias --json | jq .attacks
-  device-sim attack --credentials devices.jsonl --strength 50 --duration 30m`,
+  device-sim attack --credentials devices.jsonl --attacks random-mutation --duration 30m --pause 500ms`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true, SilenceErrors: true,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -62,6 +62,7 @@ The exit status is 0 only where everything was tried and went as expected.
 	f.StringVar(&b.attacks, "attacks", "all", "attacks to try: all, or some of their names, comma-separated")
 	f.IntVar(&b.strength, "strength", siege.DefaultStrength, "multiplies how much is tried, and how long each attack may take")
 	f.DurationVar(&b.duration, "duration", 0, "how long to try them again and again (default once)")
+	f.DurationVar(&b.pause, "pause", 0, "how long to rest between rounds of --duration")
 	f.DurationVar(&b.quiet, "quiet", siege.DefaultQuiet, "how long the honest device publishes alone before")
 	f.Uint64Var(&b.seed, "seed", 1, "determines the mutations")
 	f.StringVar(&b.level, "log-level", "warn", "debug, info, warn or error")
@@ -105,7 +106,7 @@ func (b *besieging) run(ctx context.Context, in io.Reader, out, errOut io.Writer
 	}
 	report, err := siege.Run(ctx, siege.Options{
 		Broker: b.broker, Credentials: all, NATS: b.nats, Attacks: attacks, Strength: b.strength, Duration: b.duration,
-		Quiet: b.quiet, Seed: b.seed, Logger: newLogger(errOut, level),
+		Pause: b.pause, Quiet: b.quiet, Seed: b.seed, Logger: newLogger(errOut, level),
 	})
 	if err != nil && len(report.Rows) == 0 {
 		return err

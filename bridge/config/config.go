@@ -149,6 +149,8 @@ type Limits struct {
 	// AddressRate and AddressBurst bound the messages from one IP address.
 	AddressRate  int `yaml:"address_rate" env:"ADDRESS_RATE"`
 	AddressBurst int `yaml:"address_burst" env:"ADDRESS_BURST"`
+	// ForgedRate bounds the messages, of all senders together, that no right signature of their sender's is on.
+	ForgedRate int `yaml:"forged_rate" env:"FORGED_RATE"`
 	// LockoutAfter is how many failed logins or bad signatures from one address under one name are taken before that pair
 	// gets one attempt a second for the time Lockout.
 	LockoutAfter int      `yaml:"lockout_after" env:"LOCKOUT_AFTER"`
@@ -299,7 +301,7 @@ func Default() Config {
 		Source: Source{Topics: []string{}},
 		HTTP:   HTTP{Listen: "127.0.0.1:8080"},
 		Limits: Limits{
-			DeviceRate: 50, DeviceBurst: 4_000, AddressRate: 50_000, AddressBurst: 200_000,
+			DeviceRate: 50, DeviceBurst: 4_000, AddressRate: 50_000, AddressBurst: 200_000, ForgedRate: 5_000,
 			LockoutAfter: 20, Lockout: Duration(time.Minute), RejectionRate: 5,
 		},
 		Freshness: Freshness{

@@ -89,6 +89,8 @@ func TestErrorsInTheFile(t *testing.T) {
 		{"origins for nothing", "mqtt: {websocket: {origins: ['https://h']}}\n", `FILE:1: mqtt.websocket.origins: has no effect without`},
 		{"origin with a path", "mqtt: {websocket: {listen: ':1', origins: ['https://h/']}}\n", `FILE:1: mqtt.websocket.origins: the list has an entry that is no origin`},
 		{"origin without a scheme", "mqtt: {websocket: {listen: ':1', origins: [h]}}\n", `the list has an entry that is no origin`},
+		{"balancer without a length", "mqtt: {proxy_protocol: [192.0.2.7]}\n", `FILE:1: mqtt.proxy_protocol: the list has an entry that is no CIDR block; allowed: a list of CIDR blocks`},
+		{"balancer in IPv6's way", "mqtt: {proxy_protocol: ['10.0.0.0/8', '::ffff:10.0.0.0/104']}\n", `FILE:1: mqtt.proxy_protocol: the list has "::ffff:10.0.0.0/104", which is IPv4 written as IPv6; write it as IPv4, with a prefix shorter by 96; allowed`},
 		{"client", "mqtt: {tls: {client: none}}\n", `FILE:1: mqtt.tls.client: "none" is none of them; allowed: password, certificate, both`},
 		{"client without authority", "mqtt: {tls: {listen: ':1', cert: c, key: k, client: both}}\n", `FILE:1: mqtt.tls.client: needs mqtt.tls.client_ca`},
 		{"authority for nothing", "mqtt: {tls: {listen: ':1', cert: c, key: k, client_ca: a}}\n", `FILE:1: mqtt.tls.client_ca: has no effect while`},

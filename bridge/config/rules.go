@@ -67,6 +67,7 @@ func rules() map[string]rule {
 		"limits.device_burst":              between(1, 10_000_000),
 		"limits.address_rate":              between(1, 10_000_000),
 		"limits.address_burst":             between(1, 100_000_000),
+		"limits.forged_rate":               between(1, 10_000_000),
 		"limits.lockout_after":             between(1, 1_000_000),
 		"limits.lockout":                   between(tick, 24*hour),
 		"limits.rejection_rate":            between(1, 100_000),
@@ -235,8 +236,13 @@ func checkOrigins(value any) string {
 
 func checkBlocks(value any) string {
 	for _, text := range value.([]string) {
-		if _, err := netip.ParsePrefix(text); err != nil {
+		block, err := netip.ParsePrefix(text)
+		switch {
+		case err != nil:
 			return "has an entry that is no CIDR block"
+		case block.Addr().Is4In6():
+			// Addresses are compared as IPv4, so it would never match.
+			return "has " + strconv.Quote(text) + ", which is IPv4 written as IPv6; write it as IPv4, with a prefix shorter by 96"
 		}
 	}
 	return ""

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
 
 	"github.com/pulsegate/pulsegate/bridge/verify"
 )
@@ -77,7 +78,7 @@ func (s *Store) RejectSummary(r RejectionSummary) bool {
 // "registry.add". An event that has to be left out is logged.
 func (s *Store) Audit(kind string, event any) {
 	if !s.event(s.audits, "audit."+kind, event) {
-		s.options.Log.Error().Str("kind", kind).Msg("an event is missing in the audit, because too many wait")
+		s.sampled.Error("an event is missing in the audit, because too many wait", func(e *zerolog.Event) { e.Str("kind", kind) })
 	}
 }
 
@@ -127,6 +128,6 @@ func (s *Store) publishLast() {
 
 func (s *Store) publishAudit(m *nats.Msg) {
 	if err := s.nc.PublishMsg(m); err != nil {
-		s.options.Log.Error().Err(err).Str("subject", m.Subject).Msg("an event is missing in the audit")
+		s.sampled.Error("an event is missing in the audit", func(e *zerolog.Event) { e.Err(err).Str("subject", m.Subject) })
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/pulsegate/pulsegate/bridge/limits"
 	"github.com/pulsegate/pulsegate/bridge/reading"
 )
 
@@ -103,6 +104,8 @@ type Store struct {
 	stopped sync.WaitGroup
 	events  chan *nats.Msg
 	audits  chan *nats.Msg
+	// sampled is for what an outage would log for every event.
+	sampled *limits.Log
 
 	mu      sync.Mutex
 	pending map[uint64]*publication
@@ -137,6 +140,7 @@ func NewStore(nc *nats.Conn, o Options) (*Store, error) {
 		stop:    make(chan struct{}),
 		events:  make(chan *nats.Msg, eventsWaiting),
 		audits:  make(chan *nats.Msg, auditsWaiting),
+		sampled: limits.NewLog(o.Log),
 		pending: make(map[uint64]*publication),
 	}
 	s.health.wellAt(o.Now())
@@ -255,6 +259,7 @@ func (s *Store) Close(ctx context.Context) error {
 	if !first {
 		return nil
 	}
+	defer s.sampled.Tell()
 	close(s.stop)
 	for _, p := range left {
 		p.cause = cmp.Or(p.cause, errClosed)

@@ -1,40 +1,97 @@
 package ingress
 
 import (
+	"container/list"
 	"net"
 	"net/netip"
 	"sync"
 )
 
-// addresses counts the connections of each address.
+// addresses counts the connections of each address, and knows the strangers among
+// them: those that have not been let in yet.
 type addresses struct {
 	limit int
 
-	mu   sync.Mutex
-	open map[netip.Prefix]int
+	mu        sync.Mutex
+	open      map[netip.Prefix]*crowd
+	strangers list.List // of *connection, the one that came first in front
+}
+
+// crowd is one address's.
+type crowd struct {
+	connections int
+	strangers   list.List
 }
 
 func newAddresses(limit int) *addresses {
-	return &addresses{limit: limit, open: make(map[netip.Prefix]int)}
+	return &addresses{limit: limit, open: make(map[netip.Prefix]*crowd)}
 }
 
-// enter counts a connection, unless its address has as many as it may.
-func (a *addresses) enter(from netip.Prefix) bool {
+// enter counts a connection, a stranger, unless its address has as many as it may.
+func (a *addresses) enter(c *connection) bool {
+	from := sender(c.socket.RemoteAddr())
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.open[from] >= a.limit {
+	of := a.open[from]
+	if of == nil {
+		of = new(crowd)
+		a.open[from] = of
+	}
+	if of.connections >= a.limit {
 		return false
 	}
-	a.open[from]++
+	of.connections++
+	c.counted = of
+	c.strange, c.strangeThere = a.strangers.PushBack(c), of.strangers.PushBack(c)
 	return true
 }
 
-func (a *addresses) leave(from netip.Prefix) {
+// letIn makes a connection no stranger any more.
+func (a *addresses) letIn(c *connection) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.open[from]--; a.open[from] <= 0 {
-		delete(a.open, from)
+	a.acquaint(c)
+}
+
+func (a *addresses) acquaint(c *connection) {
+	if c.strange != nil {
+		a.strangers.Remove(c.strange)
+		c.counted.strangers.Remove(c.strangeThere)
+		c.strange, c.strangeThere = nil, nil
 	}
+}
+
+// leave forgets a connection, if it was counted.
+func (a *addresses) leave(c *connection) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c.counted == nil {
+		return
+	}
+	a.acquaint(c)
+	c.counted.connections--
+	if c.counted.connections == 0 {
+		delete(a.open, sender(c.socket.RemoteAddr()))
+	}
+	c.counted = nil
+}
+
+// oldest is the stranger that came first, of all or of the address of another
+// connection; nil if there is none.
+func (a *addresses) oldest(why error, other *connection) *connection {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	first := a.strangers.Front()
+	if why == errCrowded {
+		first = nil
+		if of := a.open[sender(other.socket.RemoteAddr())]; of != nil {
+			first = of.strangers.Front()
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return first.Value.(*connection)
 }
 
 // sender is whom an address counts for: itself in IPv4, its /64 in IPv6, of

@@ -22,7 +22,10 @@ func TestAnAddressHasItsShare(t *testing.T) {
 	t.Parallel()
 	b := open(t, func(o *ingress.Options) { o.MaxConnectionsPerAddress = 2 })
 	first := b.connect(t, 5, "w-1")
-	b.dial(t, 4) // half-open ones count too
+	stranger := b.dial(t, 4) // half-open ones count too
+	until(t, "both are open", func() bool { return b.Connections() == 2 })
+	second := b.connect(t, 5, "w-0")
+	stranger.ExpectEnd() // and are the first to go
 	b.dial(t, 5).ExpectEnd()
 	other := b.from(t, "127.0.0.2", 5)
 	if ack := other.Connect("w-2"); ack.ReasonCode != 0 {
@@ -31,8 +34,38 @@ func TestAnAddressHasItsShare(t *testing.T) {
 	first.Close()
 	until(t, "the place is free", func() bool { return b.Connections() == 2 })
 	b.connect(t, 5, "w-3")
-	if all, address := b.Crowded(); all != 0 || address != 1 {
-		t.Errorf("refused are %d for all and %d for the address, want 0 and 1", all, address)
+	second.Ping()
+	if all, address := b.Crowded(); all != 0 || address != 2 {
+		t.Errorf("refused are %d for all and %d for the address, want 0 and 2", all, address)
+	}
+}
+
+// TestWhoSaysNothingKeepsNobodyOut opens more silent connections than may be, in
+// all and of one address, and goes on doing so while a device behind the same
+// address connects.
+func TestWhoSaysNothingKeepsNobodyOut(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*ingress.Options){
+		"all":     func(o *ingress.Options) { o.MaxConnections = 20 },
+		"address": func(o *ingress.Options) { o.MaxConnectionsPerAddress = 20 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := open(t, change)
+			early := b.connect(t, 5, "w-1")
+			for i := range 60 {
+				b.dial(t, 5)
+				if i%20 == 19 {
+					b.connect(t, 5, "w-2")
+				}
+			}
+			until(t, "the others have been refused", func() bool {
+				all, address := b.Crowded()
+				return all+address >= 41 && b.Connections() <= 20
+			})
+			early.Ping()
+			b.connect(t, 4, "w-3").Ping()
+		})
 	}
 }
 
@@ -54,8 +87,9 @@ func TestRefusedConnectionsAreCountedAndSampled(t *testing.T) {
 		if all, address := b.Crowded(); all != run.all || address != run.address {
 			t.Errorf("%s: refused are %d and %d, want %d and %d", name, all, address, run.all, run.address)
 		}
-		if n := strings.Count(b.log.String(), "a connection was refused"); n < 1 || n > 25 {
-			t.Errorf("%s: %d lines for 50 connections", name, n)
+		b.shut(t)
+		if lines, of := b.log.lines(t, "a connection was refused"); lines < 2 || lines > 25 || of != 50 {
+			t.Errorf("%s: %d lines stand for %d connections, want few for 50", name, lines, of)
 		}
 	}
 }

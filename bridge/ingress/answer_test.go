@@ -160,8 +160,12 @@ func TestQoS2WithoutReceiveMaximum(t *testing.T) {
 	for id := uint16(1); id <= messages; id++ {
 		c.ExpectBytes(0x50, 2, byte(id>>8), byte(id))
 	}
+	var releases []packets.Packet
 	for id := uint16(1); id <= messages; id++ {
-		c.Send(mqttest.Pubrel(id))
+		releases = append(releases, mqttest.Pubrel(id))
+	}
+	c.Send(releases...)
+	for id := uint16(1); id <= messages; id++ {
 		c.ExpectBytes(0x70, 2, byte(id>>8), byte(id))
 	}
 }

@@ -4,11 +4,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 var (
@@ -17,9 +20,14 @@ var (
 	errClosing = errors.New("the listener is closed")
 )
 
+// scattered is a limit, and up to half as long again. Thousands of connections
+// that come together and say nothing must not end together: closing them would
+// keep the processors from everybody else.
+func scattered(limit time.Duration) time.Duration { return limit + rand.N(limit/2+1) }
+
 func (l *listener) wrap(conn net.Conn) *connection {
 	s := &socket{Conn: conn, remote: conn.RemoteAddr()}
-	c := &connection{Conn: s, socket: s, demand: l.of.Demand, deadline: time.Now().Add(l.connectDeadline)}
+	c := &connection{Conn: s, socket: s, demand: l.of.Demand, deadline: time.Now().Add(scattered(l.connectDeadline)), owner: l}
 	c.in.limit = l.packetDeadline
 	c.balanced = l.balances(s.remote)
 	if l.of.TLS != nil {
@@ -52,25 +60,43 @@ func (l *listener) introduced(c *connection) error {
 	case errors.Is(err, errHealthCheck):
 		return err
 	case err != nil:
-		l.sampled.Warn().Str("balancer", c.RemoteAddr().String()).Str("cause", err.Error()).
-			Msg("an address listed in mqtt.proxy_protocol did not begin its connection with a PROXY protocol header; let the balancer send it, or take the address from the list")
+		l.sampled.Warn("an address listed in mqtt.proxy_protocol did not begin its connection with a PROXY protocol header; let the balancer send it, or take the address from the list",
+			func(e *zerolog.Event) { e.Str("balancer", c.RemoteAddr().String()).Str("cause", err.Error()) })
 		return err
 	}
-	if err := l.count(c); err != nil {
-		l.noteRefused(c, err)
-		return err
+	if l.addresses.enter(c) || l.makeRoom(c, errCrowded) && l.addresses.enter(c) {
+		return nil
 	}
-	return nil
+	l.noteRefused(c, errCrowded)
+	return errCrowded
 }
 
-// count enters a connection under its address.
-func (l *listener) count(c *connection) error {
-	from := sender(c.RemoteAddr())
-	if !l.addresses.enter(from) {
-		return errCrowded
+// makeRoom closes the connection that has been a stranger for longest, of all or
+// of the address of c, and says whether there is one. Who is honest is let in long
+// before his turn; whoever opens connections and says nothing closes his own.
+func (l *listener) makeRoom(c *connection, why error) bool {
+	if why != errFull && why != errCrowded {
+		return false
 	}
-	c.counted, c.counts = from, true
-	return nil
+	oldest := l.addresses.oldest(why, c)
+	if oldest == nil {
+		return false
+	}
+	l.noteRefused(oldest, why)
+	oldest.owner.giveUp(oldest)
+	_ = oldest.socket.Close() // nothing above it: other goroutines may be using that
+	return true
+}
+
+// giveUp gives a connection's place away.
+func (l *listener) giveUp(c *connection) {
+	c.vacate.Do(func() {
+		l.mu.Lock()
+		delete(l.open, c)
+		l.mu.Unlock()
+		l.addresses.leave(c)
+		l.room.Release(1)
+	})
 }
 
 func (l *listener) noteRefused(c *connection, why error) {
@@ -82,7 +108,7 @@ func (l *listener) noteRefused(c *connection, why error) {
 	default:
 		return
 	}
-	l.sampled.Warn().Str("remote", c.RemoteAddr().String()).Err(why).Msg("a connection was refused")
+	l.sampled.Warn("a connection was refused", func(e *zerolog.Event) { e.Str("remote", c.socket.RemoteAddr().String()).Err(why) })
 }
 
 // secured does the TLS handshake. One that fails is the peer's affair, and
@@ -115,11 +141,9 @@ func (l *listener) add(c *connection) error {
 	if !l.room.TryAcquire(1) {
 		return errFull
 	}
-	if !c.balanced {
-		if err := l.count(c); err != nil {
-			l.room.Release(1)
-			return err
-		}
+	if !c.balanced && !l.addresses.enter(c) {
+		l.room.Release(1)
+		return errCrowded
 	}
 	l.open[c] = struct{}{}
 	l.serving.Add(1)

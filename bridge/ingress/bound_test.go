@@ -188,3 +188,93 @@ func TestUnreleasedCountForBothQoS(t *testing.T) {
 		b.quiet(t)
 	}
 }
+
+// [MQTT-3.3.4-7] [MQTT-4.9.0-2]: what waits for PUBREC counts for the receive
+// maximum, as does what waits for PUBREL, and what is refused counts no more.
+func TestUndecidedCountForTheReceiveMaximum(t *testing.T) {
+	t.Parallel()
+	const most = 3
+	for name, run := range map[string]struct {
+		// released, unreleased, refused and undecided are how many at QoS 2 come
+		// before.
+		released, unreleased, refused, undecided int
+		// then comes one of each of these, of which so many are taken; ends says
+		// that the last is one too many.
+		then  []byte
+		taken int
+		ends  bool
+	}{
+		"undecided, then QoS 2":    {0, 0, 0, 3, []byte{2}, 0, true},
+		"undecided, then QoS 1":    {0, 0, 0, 3, []byte{1}, 0, true},
+		"undecided, then QoS 0":    {0, 0, 0, 2, []byte{0}, 1, false},
+		"as many as may be":        {0, 0, 0, 2, []byte{2}, 1, false},
+		"one more than that":       {0, 0, 0, 2, []byte{2, 2}, 1, true},
+		"some of both":             {0, 1, 0, 1, []byte{2, 2}, 1, true},
+		"some of both, then QoS 1": {0, 1, 0, 1, []byte{1, 1}, 1, false},
+		"released make room":       {2, 1, 0, 1, []byte{2, 2}, 1, true},
+		"refused make room":        {0, 1, 2, 1, []byte{2, 2}, 1, true},
+		"unreleased, then QoS 1":   {0, 2, 0, 0, []byte{1, 1}, 1, false},
+		"unreleased, then QoS 0":   {0, 3, 0, 0, []byte{0, 0}, 2, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := open(t, func(o *ingress.Options) { o.ReceiveMaximum = most })
+			c := b.connect(t, 5, "w-1")
+			id := uint16(0)
+			send := func(qos byte) {
+				id++
+				c.Send(publish(id, qos))
+			}
+			settled := func(n int, d ingress.Disposition, after func()) {
+				for range n {
+					send(2)
+					b.next(t).done(d)
+					c.Expect(packets.Pubrec)
+					after()
+				}
+			}
+			settled(run.released, accepted, func() { c.Send(mqttest.Pubrel(id)); c.Expect(packets.Pubcomp) })
+			settled(run.unreleased, accepted, func() {})
+			settled(run.refused, rejected, func() {})
+			for range run.undecided {
+				send(2)
+				b.next(t)
+			}
+			for _, qos := range run.then {
+				send(qos)
+			}
+			b.take(t, run.taken)
+			if run.ends {
+				if bye := c.Expect(packets.Disconnect); bye.ReasonCode != 0x93 {
+					t.Errorf("DISCONNECT %#x, want 0x93", bye.ReasonCode)
+				}
+				c.ExpectEnd()
+			}
+			b.quiet(t)
+		})
+	}
+}
+
+// Beyond the receive maximum, QoS 1 waits behind what is decided without its
+// client, and goes on afterwards.
+func TestQoS1BeyondTheReceiveMaximumGoesOn(t *testing.T) {
+	t.Parallel()
+	b := open(t, func(o *ingress.Options) { o.ReceiveMaximum = 3 })
+	c := b.connect(t, 5, "w-1")
+	c.Send(publish(1, 2), publish(2, 1), publish(3, 1), publish(4, 1), publish(5, 1))
+	calls := b.take(t, 3)
+	b.quiet(t)
+	calls[0].done(accepted) // which still counts, as unreleased
+	b.quiet(t)
+	calls[1].done(accepted)
+	fourth := b.next(t)
+	b.quiet(t)
+	calls[2].done(accepted)
+	b.next(t).done(accepted)
+	fourth.done(accepted)
+	c.ExpectBytes(0x50, 2, 0, 1)
+	for id := byte(2); id <= 5; id++ {
+		c.ExpectBytes(0x40, 2, 0, id)
+	}
+	c.Ping()
+}

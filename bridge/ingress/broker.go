@@ -15,6 +15,8 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/pulsegate/pulsegate/bridge/limits"
 )
 
 const (
@@ -29,10 +31,6 @@ const (
 	// writesPending bounds Mochi's queue of packets to a client. Devices
 	// subscribe to nothing, so hardly anything ever waits there.
 	writesPending = 16
-	// sampleBurst and samplePeriod are how many warnings about refused connections
-	// are logged in how much time.
-	sampleBurst  = 3
-	samplePeriod = 10 * time.Second
 	// week is longer than anybody waits for a $SYS topic that nobody may read.
 	week = 7 * 24 * 60 * 60
 )
@@ -125,7 +123,9 @@ func Open(o Options, door Door) (*Broker, error) {
 	b.shared.room = semaphore.NewWeighted(int64(o.MaxConnections))
 	b.shared.addresses = newAddresses(o.MaxConnectionsPerAddress)
 	b.shared.serving = &b.server.Listeners.ClientsWg
+	b.shared.known = b.server.Clients
 	b.shared.handshakeFailed = o.HandshakeFailed
+	b.shared.sampled = limits.NewLog(o.Log)
 	b.shared.inFlight = newFlight(o.InFlight, o.InFlightBytes)
 	if err := b.listen(o); err != nil {
 		return nil, err
@@ -199,7 +199,8 @@ func (b *Broker) Disconnect(id string) {
 		return true
 	})
 	var known *connection
-	if cl, ok := b.server.Clients.Get(id); ok && !cl.Closed() {
+	if client, ok := b.shared.present.Load(id); ok {
+		cl := client.(*mqtt.Client)
 		known = connectionOf(cl)
 		go func() {
 			known.hurry()
@@ -237,6 +238,10 @@ func (b *Broker) Crowded() (all, address uint64) {
 	return b.shared.full.Load(), b.shared.crowded.Load()
 }
 
+// Panics is how many connections were closed because handling their packet
+// panicked.
+func (b *Broker) Panics() uint64 { return b.shared.panics.Load() }
+
 // HandshakesFailed is how many TLS handshakes failed.
 func (b *Broker) HandshakesFailed() uint64 { return b.shared.handshakesFailed.Load() }
 
@@ -245,6 +250,7 @@ func (b *Broker) HandshakesFailed() uint64 { return b.shared.handshakesFailed.Lo
 // decided is not answered any more; Drain before it lets that finish.
 // It may be called again.
 func (b *Broker) Close(ctx context.Context) error {
+	defer b.shared.sampled.Tell()
 	done := make(chan error, 1)
 	go func() { done <- b.close() }()
 	select {

@@ -53,11 +53,22 @@ func TestAPanicEndsOnlyItsConnection(t *testing.T) {
 	for range 3 {
 		c := b.connect(t, 5, "w-2")
 		c.Send(publish(1, 1))
-		c.ExpectEnd()
+		if bye, err := c.Next(); err == nil { // it may be told to come again, or not
+			if bye.FixedHeader.Type != packets.Disconnect || bye.ReasonCode != 0x89 {
+				t.Errorf("%x, want DISCONNECT 0x89", bye.Raw)
+			}
+			c.ExpectEnd()
+		}
 	}
 	other.Send(publish(1, 1))
 	other.ExpectBytes(0x40, 2, 0, 1)
 	until(t, "only one is open", func() bool { return b.Connections() == 1 })
+	if n := b.Panics(); n != 3 {
+		t.Errorf("%d panics are counted", n)
+	}
+	if n, bytes := b.InFlight(); n != 0 || bytes != 0 {
+		t.Errorf("%d messages of %d bytes have kept their places", n, bytes)
+	}
 	if text := b.log.String(); !strings.Contains(text, `"level":"error"`) || strings.Contains(text, "payload") {
 		t.Errorf("the log says\n%s", text)
 	}
@@ -160,31 +171,6 @@ func TestTooManyConnections(t *testing.T) {
 		runtime.Gosched()
 	}
 	b.connect(t, 5, "w-3")
-}
-
-func TestTakeover(t *testing.T) {
-	t.Parallel()
-	both(t, func(t *testing.T, version byte) {
-		b := open(t, nil)
-		for _, options := range [][]mqttest.Option{nil, {mqttest.Resume}} {
-			old := b.connect(t, version, "w-1", options...)
-			old.Send(publish(1, 1))
-			stored := b.next(t)
-			taker := b.connect(t, version, "w-1", options...)
-			if version == 5 {
-				if bye := old.Expect(packets.Disconnect); bye.ReasonCode != 0x8E {
-					t.Errorf("DISCONNECT %#x, want 0x8e", bye.ReasonCode)
-				}
-			}
-			old.ExpectEnd()
-			stored.done(accepted) // answers nobody, least of all the new connection
-			taker.Send(publish(1, 1))
-			b.next(t).done(rejected)
-			if ack := taker.Expect(packets.Puback); version == 5 && ack.ReasonCode != 0x87 {
-				t.Errorf("PUBACK %x", ack.Raw)
-			}
-		}
-	})
 }
 
 // One who is cut off just after the door let him in must not slip through.

@@ -3,6 +3,8 @@ package ingress_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -126,6 +128,26 @@ func (b *buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()
+}
+
+// lines is how many lines end so, and how many events they stand for, since some
+// tell how many others were left out.
+func (b *buffer) lines(t *testing.T, end string) (lines, events int) {
+	t.Helper()
+	for text := range strings.Lines(b.String()) {
+		var line struct {
+			Message string
+			LeftOut int `json:"left_out"`
+		}
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatalf("%v in %s", err, text)
+		}
+		if strings.HasSuffix(line.Message, end) {
+			lines++
+			events += max(1, line.LeftOut)
+		}
+	}
+	return lines, events
 }
 
 // broker is a running one with the script behind it.

@@ -70,6 +70,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if h.draining.Load() { // now, lest Drain and this miss each other
 		return h.refuse(cl, Unavailable, "the server is stopping")
 	}
+	h.addresses.letIn(c)
 	return nil
 }
 
@@ -90,12 +91,15 @@ func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return
 // refusal would overtake acknowledgements that still wait in the queue.
 func (h *hook) OnACLCheck(_ *mqtt.Client, _ string, write bool) bool { return write }
 
-// OnSessionEstablish hurries the connection that the client is about to take
-// over: Mochi writes DISCONNECT to it first, and one whose peer does not read
+// OnSessionEstablish ends the connection that the client takes over
+// [MQTT-3.1.4-3]. Mochi would let two live that come at once; now one of them does,
+// or none, and has to come again. It is hurried, since one whose peer does not read
 // would keep the device out.
 func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
-	if existing, ok := h.server.Clients.Get(cl.ID); ok {
+	if before, ok := h.present.Swap(cl.ID, cl); ok {
+		existing := before.(*mqtt.Client)
 		connectionOf(existing).hurry()
+		_ = h.server.DisconnectClient(existing, packets.ErrSessionTakenOver)
 	}
 }
 
@@ -106,8 +110,12 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 
 // OnPacketRead changes what Mochi would deal with in a way of its own.
 func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	connectionOf(cl).charge(pk)
 	switch pk.FixedHeader.Type {
 	case packets.Connect:
+		// Mochi keeps these as long as the client, and with a name all of its packet.
+		pk.Properties.User = nil
+		pk.Connect.ClientIdentifier, pk.Connect.Username = strings.Clone(pk.Connect.ClientIdentifier), bytes.Clone(pk.Connect.Username)
 		if pk.Connect.WillFlag {
 			// Mochi would publish a will past every check, and refuses a
 			// retained one before anybody hears of it: it never sees them.
@@ -141,8 +149,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if q == nil {
 		return pk, packets.ErrRejectPacket
 	}
-	if pk.FixedHeader.Qos > 0 && q.unreleasedCount() >= h.receiveMaximum {
-		// The client owes a PUBREL for each [MQTT-3.3.4-7].
+	if q.overdrawn(pk.FixedHeader.Qos) {
 		_ = h.server.DisconnectClient(cl, packets.ErrReceiveMaximum)
 		return pk, packets.ErrRejectPacket
 	}

@@ -11,13 +11,11 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/semaphore"
 )
 
 const (
@@ -76,40 +74,11 @@ type listener struct {
 	packetDeadline  time.Duration
 	balancers       []netip.Prefix
 	log             zerolog.Logger
-	// sampled is for what strangers can cause as often as they like.
-	sampled zerolog.Logger
-	closing chan struct{}
+	closing         chan struct{}
 	*shared
 
 	mu   sync.Mutex
 	open map[*connection]struct{}
-}
-
-// shared is what all listeners of a broker have together.
-type shared struct {
-	// room is for as many connections as may be open at once.
-	room *semaphore.Weighted
-	// addresses bounds those of each address.
-	addresses *addresses
-	// full and crowded are how many connections were refused for want of room in
-	// all, and of one address.
-	full, crowded atomic.Uint64
-	// serving is Mochi's own wait group. Counting each connection before Mochi
-	// does keeps its Add from racing with the Wait of its Close.
-	serving *sync.WaitGroup
-	// arriving are the connections that the Door may have let in already, but
-	// that Mochi does not know yet, with their client ids: they too must close
-	// when somebody is disconnected.
-	arriving sync.Map
-	inFlight *flight
-	// draining is set once new connections are refused.
-	draining atomic.Bool
-	// turnedAway are the connections that were refused as Unavailable.
-	turnedAway atomic.Uint64
-	// handshakesFailed are those of TLS.
-	handshakesFailed atomic.Uint64
-	// handshakeFailed is Options.HandshakeFailed.
-	handshakeFailed func(remote string, err error)
 }
 
 // listen takes the address.
@@ -124,7 +93,7 @@ func listen(of Listener, o Options, s *shared) (*listener, error) {
 	}
 	return &listener{
 		of: of, tcp: tcp, connectDeadline: o.ConnectDeadline, packetDeadline: o.PacketDeadline, balancers: o.Balancers,
-		log: o.Log, sampled: o.Log.Sample(&zerolog.BurstSampler{Burst: sampleBurst, Period: samplePeriod}), shared: s,
+		log: o.Log, shared: s,
 		closing: make(chan struct{}),
 		open:    make(map[*connection]struct{}),
 	}, nil
@@ -173,7 +142,7 @@ func (l *listener) accept() (*connection, error) {
 		case errors.Is(err, net.ErrClosed):
 			return nil, err
 		case err != nil:
-			l.sampled.Warn().Err(err).Dur("pause", pause).Msg("a connection could not be accepted; trying again")
+			l.sampled.Warn("a connection could not be accepted; trying again", func(e *zerolog.Event) { e.Err(err).Dur("pause", pause) })
 			select {
 			case <-time.After(pause):
 			case <-l.closing:
@@ -183,7 +152,10 @@ func (l *listener) accept() (*connection, error) {
 		default:
 			pause = leastPause
 			c := l.wrap(conn)
-			if err = l.add(c); err == nil {
+			if err = l.add(c); l.makeRoom(c, err) {
+				err = l.add(c)
+			}
+			if err == nil {
 				return c, nil
 			}
 			l.noteRefused(c, err)
@@ -197,8 +169,10 @@ func (l *listener) converse(c *connection, establish listeners.EstablishFn) {
 	defer l.remove(c)
 	defer func() {
 		if cause := recover(); cause != nil {
-			l.log.Error().Str("remote", c.RemoteAddr().String()).Bytes("stack", debug.Stack()).
-				Msg("a connection was closed because handling its packet failed")
+			l.panics.Add(1)
+			l.sampled.Error("a connection was closed because handling its packet failed", func(e *zerolog.Event) {
+				e.Str("remote", c.RemoteAddr().String()).Bytes("stack", debug.Stack())
+			})
 		}
 	}()
 	if err := c.hello(); err != nil {
@@ -221,13 +195,8 @@ func (l *listener) remove(c *connection) {
 		_ = c.Close()
 		c.end()
 		l.arriving.Delete(c)
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.open, c)
-		l.room.Release(1)
-		if c.counts {
-			l.addresses.leave(c.counted)
-		}
+		l.forget(c)
+		l.giveUp(c)
 	})
 }
 

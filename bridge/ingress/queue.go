@@ -35,10 +35,13 @@ type queue struct {
 	// rest is nil but in a drain, and rested ends it.
 	rest   context.Context
 	rested context.CancelFunc
-	// unreleased are the packet identifiers of QoS 2 messages whose PUBREL has
-	// not come. They serve only to give MQTT 5 its PUBCOMP codes: that a
-	// message is handled once is up to its identity, not to its packet's.
+	// unreleased are the packet identifiers of MQTT 5's QoS 2 messages whose
+	// PUBREL has not come: they count for the receive maximum, and give PUBCOMP
+	// its codes. That a message is handled once is up to its identity, not to its
+	// packet's.
 	unreleased map[uint16]struct{}
+	// unreceived are those of them that wait for PUBREC.
+	unreceived int
 }
 
 type entry struct {
@@ -64,20 +67,27 @@ func (q *queue) publish(m Message, id uint16, qos byte, size int) {
 	e := &entry{queue: q, id: id, qos: qos, size: int64(size)}
 	// Room comes first: waiting for a client that takes no acknowledgements
 	// must not hold a place that others could use.
-	if !q.awaitRoom(e.size) || q.inFlight.enter(q.ctx, e.size) != nil {
+	if !q.awaitRoom(e) || q.inFlight.enter(q.ctx, e.size) != nil {
 		return
 	}
 	if !q.append(e) {
 		q.inFlight.leave(e.size)
 		return
 	}
+	handled := false
+	defer func() {
+		if !handled { // it panics; nobody else may be left to give the place back
+			e.settle(Disposition{Stored: Failed})
+		}
+	}()
 	q.handler.Handle(m, e.settle)
+	handled = true
 }
 
-func (q *queue) awaitRoom(size int64) bool {
+func (q *queue) awaitRoom(e *entry) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.taking() && !q.fits(size) {
+	for q.taking() && !q.fits(e) {
 		q.room.Wait()
 	}
 	return q.taking()
@@ -86,8 +96,28 @@ func (q *queue) awaitRoom(size int64) bool {
 func (q *queue) taking() bool { return !q.closed && q.rest == nil }
 
 // fits lets a message in alone, however large it is.
-func (q *queue) fits(size int64) bool {
-	return len(q.waiting) < q.limit && (q.undecided == 0 || q.undecided+size <= int64(q.limit)*largestReading)
+func (q *queue) fits(e *entry) bool {
+	taken := len(q.waiting)
+	if e.qos > 0 {
+		taken += len(q.unreleased)
+	}
+	return taken < q.limit && (q.undecided == 0 || q.undecided+e.size <= int64(q.limit)*largestReading)
+}
+
+// overdrawn says whether a message of that QoS is over the receive maximum, and
+// will be until a PUBREL comes, which comes after it [MQTT-3.3.4-7]
+// [MQTT-4.9.0-2]. Over it by QoS 1 alone is no more than a wait, since that needs
+// nothing further of the client.
+func (q *queue) overdrawn(qos byte) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return qos > 0 && q.unreceived+len(q.unreleased) >= q.limit
+}
+
+// released says whether an entry is one that PUBREL ends: MQTT 3.1.1 has no
+// receive maximum.
+func (q *queue) released(e *entry) bool {
+	return e.qos == 2 && q.client.Properties.ProtocolVersion >= 5
 }
 
 func (q *queue) append(e *entry) bool {
@@ -98,16 +128,22 @@ func (q *queue) append(e *entry) bool {
 	}
 	q.waiting = append(q.waiting, e)
 	q.undecided += e.size
+	if q.released(e) {
+		q.unreceived++
+	}
 	return true
 }
 
 // settle takes a disposition. It never writes: its caller may be the one
 // goroutine that reads all answers of the store.
 func (e *entry) settle(d Disposition) {
-	e.queue.inFlight.leave(e.size)
 	q := e.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if e.settled { // by a panic before
+		return
+	}
+	q.inFlight.leave(e.size)
 	e.disposition, e.settled = d, true
 	q.undecided -= e.size
 	q.room.Broadcast()
@@ -156,6 +192,7 @@ func (q *queue) next(ready []*entry) []*entry {
 		return nil
 	}
 	ready = append(ready, q.waiting[:n]...)
+	q.receive(ready)
 	rest := copy(q.waiting, q.waiting[n:])
 	clear(q.waiting[rest:])
 	q.waiting = q.waiting[:rest]
@@ -171,21 +208,26 @@ func (q *queue) answer(out *bytes.Buffer, e *entry) bool {
 	if e.disposition.Stored == Failed {
 		return false
 	}
-	code := reasonCode(e.disposition)
-	if e.qos == 2 && code < packets.ErrUnspecifiedError.Code && q.client.Properties.ProtocolVersion >= 5 {
-		q.remember(e.id)
-	}
-	acknowledge(out, q.client, e, code)
+	acknowledge(out, q.client, e, reasonCode(e.disposition))
 	return true
 }
 
-func (q *queue) remember(id uint16) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.unreleased == nil {
-		q.unreleased = make(map[uint16]struct{})
+// receive notes whose PUBREL is owed now: one that is refused has none. The lock
+// is held since the entries waited, so that they count all the time.
+func (q *queue) receive(ready []*entry) {
+	for _, e := range ready {
+		if !q.released(e) {
+			continue
+		}
+		q.unreceived--
+		if reasonCode(e.disposition) >= packets.ErrUnspecifiedError.Code {
+			continue
+		}
+		if q.unreleased == nil {
+			q.unreleased = make(map[uint16]struct{})
+		}
+		q.unreleased[e.id] = struct{}{}
 	}
-	q.unreleased[id] = struct{}{}
 }
 
 // release forgets a packet identifier and says whether it was unreleased.
@@ -195,12 +237,6 @@ func (q *queue) release(id uint16) bool {
 	_, ok := q.unreleased[id]
 	delete(q.unreleased, id)
 	return ok
-}
-
-func (q *queue) unreleasedCount() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.unreleased)
 }
 
 // write sends acknowledgements past Mochi's WritePacket, which makes one system

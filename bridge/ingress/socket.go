@@ -2,9 +2,9 @@ package ingress
 
 import (
 	"bufio"
+	"container/list"
 	"crypto/tls"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -111,12 +111,19 @@ type connection struct {
 	in       inbound
 	// balanced is a connection that a balancer must introduce.
 	balanced bool
-	// counted is whom the connection counts for, if counts says so.
-	counted netip.Prefix
-	counts  bool
-	leave   sync.Once
+	// counted is where the connection counts, nil where it does not; strange and
+	// strangeThere are its places among the strangers of all addresses and of its
+	// own, nil once it is let in. All three belong to addresses.
+	counted               *crowd
+	strange, strangeThere *list.Element
+	// owner is the listener that accepted it, which it leaves once; its place may
+	// be given away before.
+	owner         *listener
+	vacate, leave sync.Once
 
 	queue atomic.Pointer[queue]
+	// chatter belongs to the goroutine that reads.
+	chatter chatter
 	// will is what CONNECT asked for; only the reading goroutine looks at it.
 	will *Message
 }

@@ -231,7 +231,8 @@ func TestCloseWithEveryKindOfConnection(t *testing.T) {
 	for b.Connections() < 8 {
 		runtime.Gosched()
 	}
-	b.dial(t, 5).ExpectEnd() // the bound is that of all together
+	mqttest.Dial(t, b.host(t, "ws"), 5)
+	until(t, "the bound is that of all together", func() bool { all, _ := b.Crowded(); return all == 1 && b.Connections() == 8 })
 	ctx, cancel := context.WithTimeout(t.Context(), mqttest.Patience/2)
 	defer cancel()
 	if err := b.Close(ctx); err != nil {

@@ -19,8 +19,9 @@ import (
 // subprotocol is the one that a client must offer [MQTT-6.0.0-3].
 const subprotocol = "mqtt"
 
-// largestHeader bounds the HTTP request of a client, in bytes.
-const largestHeader = 16 << 10
+// largestHeader bounds the HTTP request of a client, in bytes: that of a browser is
+// a tenth of it, but for cookies.
+const largestHeader = 6 << 10
 
 // errNotBinary ends a connection [MQTT-6.0.0-1].
 var errNotBinary = errors.New("a WebSocket frame that is not binary")
@@ -129,6 +130,11 @@ func (l *listener) upgrade(w http.ResponseWriter, r *http.Request) *connection {
 		return nil
 	}
 	c := ws.NetConn().(*visitor).connection
+	ws.SetPingHandler(func(said string) error {
+		c.pause(c.chatter.take(1))
+		_ = ws.WriteControl(websocket.PongMessage, []byte(said), time.Now().Add(goodbyeLimit))
+		return nil
+	})
 	c.Conn = &frames{Conn: c.Conn, ws: ws}
 	_ = c.SetDeadline(c.deadline) // becoming a WebSocket has lifted it
 	return c

@@ -30,13 +30,19 @@ type Bucket struct {
 	forgotten atomic.Bool
 }
 
+// NewBucket returns a full bucket that belongs to no key.
+func NewBucket(r Rate) *Bucket { return &Bucket{limiter: r.limiter()} }
+
 // Take takes a token. It returns how long its taker has to wait now that it has
 // it, or false and MostWait: then there will be none soon, and it took none.
-func (b *Bucket) Take(now time.Time) (wait time.Duration, ok bool) {
-	if b.limiter.AllowN(now, 1) {
+func (b *Bucket) Take(now time.Time) (wait time.Duration, ok bool) { return b.TakeN(now, 1) }
+
+// TakeN takes n tokens at once, no more than the burst, or none.
+func (b *Bucket) TakeN(now time.Time, n int) (wait time.Duration, ok bool) {
+	if b.limiter.AllowN(now, n) {
 		return 0, true
 	}
-	r := b.limiter.ReserveN(now, 1)
+	r := b.limiter.ReserveN(now, n)
 	wait = r.DelayFrom(now)
 	if wait > MostWait {
 		r.CancelAt(now)
@@ -68,7 +74,7 @@ func (b *Buckets[K]) Of(key K) *Bucket {
 	if one, ok := b.all.Get(key); ok {
 		return one
 	}
-	fresh := &Bucket{limiter: b.rate.limiter()}
+	fresh := NewBucket(b.rate)
 	if one, ok, _ := b.all.PeekOrAdd(key, fresh); ok {
 		return one
 	}

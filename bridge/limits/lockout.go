@@ -95,8 +95,8 @@ func (l *Lockouts) Failed(p Pair, now time.Time) Lock {
 
 // Turn returns how long an attempt of a pair has to wait, or false if too many
 // wait already; nothing and true while the pair is not locked. A locked pair is
-// held to turnsPerSecond rather than kept out, so that the honest owner of the
-// name, if he is at that address too, still gets in.
+// held to turnsPerSecond rather than kept out, so that the owner of the name, if he
+// is at that address too, may still get in.
 func (l *Lockouts) Turn(p Pair, now time.Time) (wait time.Duration, ok bool) {
 	s, ok := l.pairs.Peek(p)
 	if !ok {

@@ -1,6 +1,6 @@
-// Package load publishes readings as fast as the broker acknowledges them, over
-// raw TCP with packets that were encoded beforehand, so that the load costs
-// less than what it measures.
+// Package load publishes readings as fast as the broker acknowledges them, or at
+// fixed times, over raw TCP with packets that were encoded beforehand, so that
+// the load costs less than what it measures.
 package load
 
 import (
@@ -45,45 +45,70 @@ type Result struct {
 // Rate is the messages acknowledged per second.
 func (r Result) Rate() float64 { return float64(r.Acknowledged) / r.Took.Seconds() }
 
+// mostInFlight is how many packet identifiers there are.
+const mostInFlight = 65535
+
 // connectLimit bounds dialling and CONNECT.
 const connectLimit = 10 * time.Second
 
 // Closed sends every payload of every lane in a closed loop and returns when
 // all are acknowledged, or with the first error.
 func Closed(ctx context.Context, o Options) (Result, error) {
-	if o.InFlight < 1 || o.InFlight > 65535 {
-		return Result{}, fmt.Errorf("in flight is %d; allowed: 1 to 65535", o.InFlight)
-	}
-	lanes := make([]*lane, len(o.Lanes))
+	lanes, err := dialAll(ctx, o)
 	defer closeAll(lanes)
-	for i, l := range o.Lanes {
-		var err error
-		if lanes[i], err = dial(ctx, o, l); err != nil {
-			return Result{}, fmt.Errorf("lane %d: %w", i, err)
-		}
+	if err != nil {
+		return Result{}, err
 	}
-	stop := context.AfterFunc(ctx, func() { closeAll(lanes) })
-	defer stop()
 	var result Result
-	failures := make(chan error, len(lanes))
-	var wait sync.WaitGroup
-	start := time.Now()
 	for _, l := range lanes {
 		result.Acknowledged += len(l.packets)
+	}
+	start := time.Now()
+	err = together(ctx, lanes, func(_ int, l *lane) error { return l.run() })
+	result.Took = time.Since(start)
+	if err != nil {
+		return Result{}, err
+	}
+	return result, nil
+}
+
+// dialAll connects every lane. Those that it returns are to be closed, also with
+// an error.
+func dialAll(ctx context.Context, o Options) ([]*lane, error) {
+	if o.InFlight < 1 || o.InFlight > mostInFlight {
+		return nil, fmt.Errorf("in flight is %d; allowed: 1 to %d", o.InFlight, mostInFlight)
+	}
+	lanes := make([]*lane, len(o.Lanes))
+	for i, l := range o.Lanes {
+		var err error
+		if lanes[i], err = dial(ctx, o.Broker, l.Credentials); err != nil {
+			return lanes, fmt.Errorf("lane %d: %w", i, err)
+		}
+		lanes[i].inFlight, lanes[i].packets = o.InFlight, encode(l, o.InFlight)
+	}
+	return lanes, nil
+}
+
+// together runs all lanes until each is done, or one fails, or ctx ends.
+func together(ctx context.Context, lanes []*lane, run func(i int, l *lane) error) error {
+	stop := context.AfterFunc(ctx, func() { closeAll(lanes) })
+	defer stop()
+	failures := make(chan error, len(lanes))
+	var wait sync.WaitGroup
+	for i, l := range lanes {
 		wait.Go(func() {
-			if err := l.run(); err != nil {
+			if err := run(i, l); err != nil {
 				failures <- err
 				closeAll(lanes)
 			}
 		})
 	}
 	wait.Wait()
-	result.Took = time.Since(start)
 	select {
 	case err := <-failures:
-		return Result{}, errors.Join(err, ctx.Err())
+		return errors.Join(err, ctx.Err())
 	default:
-		return result, nil
+		return nil
 	}
 }
 
@@ -102,21 +127,29 @@ func closeAll(lanes []*lane) {
 	}
 }
 
-func dial(ctx context.Context, o Options, l Lane) (*lane, error) {
+// dial connects, and logs in.
+func dial(ctx context.Context, broker string, c registry.Credentials) (*lane, error) {
 	dialer := net.Dialer{Timeout: connectLimit}
-	conn, err := dialer.DialContext(ctx, "tcp", o.Broker)
+	conn, err := dialer.DialContext(ctx, "tcp", broker)
 	if err != nil {
 		return nil, err
 	}
-	one := &lane{conn: conn, in: bufio.NewReader(conn), inFlight: o.InFlight}
-	for i, payload := range l.Payloads {
-		one.packets = append(one.packets, publish(l.Credentials.Topic, uint16(i%o.InFlight+1), payload))
-	}
-	if err := one.connect(l.Credentials); err != nil {
+	one := &lane{conn: conn, in: bufio.NewReader(conn)}
+	if err := one.connect(c); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
 	return one, nil
+}
+
+// encode makes the packets of a lane. Their identifiers come round after
+// inFlight.
+func encode(l Lane, inFlight int) [][]byte {
+	packets := make([][]byte, len(l.Payloads))
+	for i, payload := range l.Payloads {
+		packets[i] = publish(l.Credentials.Topic, uint16(i%inFlight+1), payload)
+	}
+	return packets
 }
 
 func (l *lane) connect(c registry.Credentials) error {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/pulsegate/pulsegate/bridge/limits"
 )
 
 // Source is a subscription to another broker. It connects, and connects again,
@@ -23,7 +25,7 @@ type Source struct {
 	brokers []broker
 	room    *room
 	// sampled is for what an outage would log for every message.
-	sampled zerolog.Logger
+	sampled *limits.Log
 
 	// stopping is done when nothing more is to be taken, running when nothing
 	// more is to be waited for.
@@ -50,7 +52,7 @@ func Open(o Options) (*Source, error) {
 	}
 	s := &Source{
 		options: o, brokers: brokers, room: newRoom(o.InFlight, o.InFlightBytes), ended: make(chan struct{}),
-		sampled: o.Log.Sample(&zerolog.BurstSampler{Burst: 5, Period: 10 * time.Second}),
+		sampled: limits.NewLog(o.Log),
 		err:     errors.New("not connected yet"), since: o.Now(),
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
@@ -93,6 +95,7 @@ func (s *Source) Reconnects() uint64 { return max(s.connections.Load(), 1) - 1 }
 // broker, which keeps what comes meanwhile. When ctx is done before, what is left
 // is not acknowledged. Close may be called again.
 func (s *Source) Close(ctx context.Context) {
+	defer s.sampled.Tell()
 	s.stop()
 	select {
 	case <-s.ended:
@@ -219,5 +222,5 @@ func (s *Source) log(l *link) *zerolog.Logger {
 // lostOne counts a message that will not come again.
 func (s *Source) lostOne() {
 	s.lost.Add(1)
-	s.sampled.Warn().Msg("a message that came at QoS 0 could not be stored and is lost: let devices publish at QoS 1")
+	s.sampled.Warn("a message that came at QoS 0 could not be stored and is lost: let devices publish at QoS 1", func(*zerolog.Event) {})
 }

@@ -2,6 +2,7 @@ package siege
 
 import (
 	"bytes"
+	"context"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -76,5 +77,20 @@ func TestReportAddsRounds(t *testing.T) {
 	r.add(bad)
 	if row := r.Rows[0]; len(r.Rows) != 1 || row.Tried != 2 || row.AsExpected != 1 || row.Otherwise != 1 || len(row.Findings) != 1 {
 		t.Errorf("%+v", r.Rows)
+	}
+}
+
+// late is a context whose deadline is over, and that has not noticed.
+type late struct{ context.Context }
+
+func (late) Deadline() (time.Time, bool) { return time.Now().Add(-time.Second), true }
+
+func TestTheEndOfAnAttackIsNoFinding(t *testing.T) {
+	tried := &trial{siege: &siege{Options: Options{Broker: "127.0.0.1:1", Patience: time.Second}}}
+	if _, ok := tried.dial(late{t.Context()}, wire.MQTT5); ok || tried.row.Otherwise != 0 {
+		t.Errorf("%+v", tried.row)
+	}
+	if _, ok := tried.dial(t.Context(), wire.MQTT5); ok || tried.row.Otherwise != 1 {
+		t.Errorf("nobody listens: %+v", tried.row)
 	}
 }

@@ -63,6 +63,9 @@ type Options struct {
 	Limit time.Duration
 	// Duration is how long to repeat all attacks; zero is once.
 	Duration time.Duration
+	// Pause is how long to rest between two rounds: each connection that the
+	// attacker closes keeps a port of its machine for a while.
+	Pause time.Duration
 	// Quiet is how long the honest device publishes alone before.
 	Quiet time.Duration
 	// Patience is how long the gate may take to answer, or to hang up on what
@@ -155,7 +158,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	end := time.Now().Add(o.Duration)
 	for round := uint64(0); ; round++ {
 		s.round(ctx, &report, o.Seed+round)
-		if !time.Now().Before(end) || ctx.Err() != nil {
+		if !time.Now().Before(end) || wait(ctx, o.Pause) != nil {
 			break
 		}
 	}
