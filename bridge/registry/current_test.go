@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -187,8 +188,7 @@ func TestABucketThatIsMadeAnew(t *testing.T) {
 	must(t, err)
 	before := r.Revision()
 	must(t, s.js.DeleteKeyValue(within(t), "devices"))
-	anew, err := s.js.CreateKeyValue(within(t), jetstream.KeyValueConfig{Bucket: "devices"})
-	must(t, err)
+	anew := s.makeAnew(t)
 	for n := range int(before) + 10 {
 		e.ID = fmt.Sprint("w-1", n)
 		_, err := anew.Put(within(t), e.ID, encoded(t, e))
@@ -205,6 +205,22 @@ func TestABucketThatIsMadeAnew(t *testing.T) {
 		t.Error("the log says nothing of it")
 	}
 	enrol(t, r, device("w-2"))
+}
+
+// makeAnew makes the bucket that has just been deleted. NATS may still be deleting
+// its files, and refuses it for so long.
+func (s *site) makeAnew(t *testing.T) jetstream.KeyValue {
+	t.Helper()
+	const cannotCreate = 10049 // JSStreamStoreFailedF
+	for ctx := within(t); ; {
+		bucket, err := s.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: "devices"})
+		var refused *jetstream.APIError
+		if errors.As(err, &refused) && refused.ErrorCode == cannotCreate {
+			continue
+		}
+		must(t, err)
+		return bucket
+	}
 }
 
 // TestABucketThatIsSetBack restores the server's files from an older copy: the
