@@ -14,7 +14,7 @@ ARG TARGETOS
 ARG TARGETARCH
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -trimpath -ldflags="-s -w" -o /image/ ./cmd/pulsegate ./device-sim
-RUN mkdir -p /image/data/gate /image/data/nats /image/data/credentials /image/data/devices /image/data/ledger
+RUN mkdir -p /image/data/gate /image/data/keys /image/data/nats /image/data/credentials /image/data/devices /image/data/ledger
 
 FROM scratch
 # For tls:// to a NATS whose certificate a public authority signed.

@@ -3,6 +3,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 	"github.com/pulsegate/pulsegate/bridge/ingress/source"
 	"github.com/pulsegate/pulsegate/bridge/limits"
 	"github.com/pulsegate/pulsegate/bridge/monitor"
+	"github.com/pulsegate/pulsegate/bridge/presence"
 	"github.com/pulsegate/pulsegate/bridge/reading"
 	"github.com/pulsegate/pulsegate/bridge/registry"
 	"github.com/pulsegate/pulsegate/bridge/verify"
@@ -55,12 +57,15 @@ type Bridge struct {
 	engine   *engine.Engine
 	store    *egress.Store
 	registry *registry.Registry
+	// presence is nil before it is known who is enrolled.
+	presence atomic.Pointer[presence.Watch]
 	// broker is nil where readings come only from another, and source where
 	// there is no other.
 	broker   atomic.Pointer[ingress.Broker]
 	source   *source.Source
 	monitor  *monitor.Server
 	clock    *clock.Clock
+	started  atomic.Bool
 	stopping atomic.Bool
 	// hurry ends all waiting of who is over a limit; nil before there is a gate.
 	hurry  func()
@@ -104,8 +109,11 @@ func (b *Bridge) start(ctx context.Context, c config.Config, o Options) error {
 		remembered: time.Duration(c.Freshness.MaxAge + c.Store.Deadline),
 		patience:   time.Duration(c.Store.Deadline),
 		fair:       newFairness(c.Limits),
-		refusals:   newRefusals(c.Limits.RejectionRate, store, metrics),
+		refusals:   newRefusals(c.Limits.RejectionRate, store),
 		hangUp:     b.hangUp,
+	}
+	if g.presence, err = b.openPresence(c, o, store); err != nil {
+		return err
 	}
 	b.hurry = g.fair.stop
 	b.later(func(context.Context) error { g.sampled.Tell(); return nil })
@@ -116,18 +124,19 @@ func (b *Bridge) start(ctx context.Context, c config.Config, o Options) error {
 	if b.engine.Embedded() {
 		b.watchEmbedded()
 	}
-	b.gauges(metrics, g)
+	b.gauges(c, o, g)
 	b.monitor, err = openMonitor(c.HTTP, o, metrics, b.ready)
 	if err != nil {
 		return err
 	}
 	b.later(b.monitor.Close)
+	b.started.Store(true)
 	return nil
 }
 
 // openStore starts or reaches NATS and prepares the streams.
 func (b *Bridge) openStore(ctx context.Context, c config.Config, o Options) (bucket jetstream.KeyValue, store *egress.Store, err error) {
-	layout := layoutOf(c)
+	layout := LayoutOf(c)
 	b.later(func(context.Context) error {
 		if b.engine == nil {
 			return nil
@@ -190,7 +199,7 @@ func (b *Bridge) openRegistry(ctx context.Context, c config.Config, o Options, b
 	}
 	b.registry, err = registry.Open(ctx, b.engine.Conn(), bucket, masters, registry.Options{
 		Topic:   func(device string) string { return verify.DeviceTopic(c.MQTT.Topic, device) },
-		Replica: replica(), KeepHistory: max(leastHistory, time.Duration(c.Freshness.MaxLate)), Changed: b.disconnect, Now: time.Now, Doubt: b.clock.Err, Log: o.Log,
+		Replica: replica(), KeepHistory: max(leastHistory, time.Duration(c.Freshness.MaxLate)), Changed: b.changed, Now: time.Now, Doubt: b.clock.Err, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -214,8 +223,8 @@ func (b *Bridge) openRegistry(ctx context.Context, c config.Config, o Options, b
 	return verifier, nil
 }
 
-// mastersOf returns the master secrets of the configuration or the data
-// directory, and makes one only for a registry that has none.
+// mastersOf returns the master secrets of the configuration, of its file or of
+// the data directory's, and makes one only for a registry that has none.
 func mastersOf(ctx context.Context, c config.Config, bucket jetstream.KeyValue) (registry.Masters, error) {
 	if c.Keys.Master != "" {
 		m, err := registry.ParseMasters([]byte(c.Keys.Master))
@@ -224,7 +233,7 @@ func mastersOf(ctx context.Context, c config.Config, bucket jetstream.KeyValue) 
 		}
 		return m, nil
 	}
-	file := filepath.Join(c.Data, MasterKeyFile)
+	file := cmp.Or(c.Keys.MasterFile, filepath.Join(c.Data, MasterKeyFile))
 	m, err := registry.ReadMasters(file)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return m, err

@@ -55,7 +55,7 @@ func TestConnectionsAreCapped(t *testing.T) {
 			if run.elsewhere {
 				want = 1
 			}
-			if n := s.counted(t, "pulsegate_connections_over_limit_total"); n != want {
+			if n := s.counted(t, "pulsegate_connections_refused_total"); n != want {
 				t.Errorf("%d connections are counted as over the limit, want %d", n, want)
 			}
 		})

@@ -177,7 +177,7 @@ func TestConnectAndReadinessFollowTheStore(t *testing.T) {
 	c := s.dial(t, d, 5)
 	c.Send(mqttest.Publish(1, 1, d.Topic, d.sign(t)))
 	c.ExpectBytes(0x40, 2, 0, 1)
-	if _, text := s.page(t, "/metrics"); strings.Contains(text, "\npulsegate_connections_unavailable_total 0\n") {
+	if _, text := s.page(t, "/metrics"); strings.Contains(text, "\npulsegate_connections_refused_total{reason=\"unavailable\"} 0\n") {
 		t.Error("the metrics do not show who was refused")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/pulsegate/pulsegate/bridge/ingress"
 	"github.com/pulsegate/pulsegate/bridge/limits"
 	"github.com/pulsegate/pulsegate/bridge/monitor"
+	"github.com/pulsegate/pulsegate/bridge/presence"
 	"github.com/pulsegate/pulsegate/bridge/registry"
 	"github.com/pulsegate/pulsegate/bridge/verify"
 )
@@ -32,6 +33,9 @@ type gate struct {
 	remembered time.Duration
 	fair       *fairness
 	refusals   *refusals
+	presence   *presence.Watch
+	// fromSource is the way by which readings of another broker come.
+	fromSource presence.Way
 	// hangUp closes the connection of a client.
 	hangUp func(id string)
 	// patience is how long a message waits until the registry is certain.
@@ -54,21 +58,22 @@ func (g *gate) Admit(c ingress.Connection) (ingress.Handler, ingress.Admission) 
 	}
 	pair := limits.Pair{Address: limits.AddressOf(c.Remote), Name: short(claimed(c))}
 	if a := g.fair.admit(pair, g.now()); a != ingress.Welcome {
-		g.refused(c, "more attempts than are looked at, from its address or after bad signatures under its name there")
+		g.refused(c, monitor.TooManyAttempts, "more attempts than are looked at, from its address or after bad signatures under its name there")
 		return nil, a
 	}
 	identity, refusal := g.identify(c)
 	if refusal != "" {
-		g.refused(c, refusal)
+		g.refused(c, monitor.WrongCredentials, refusal)
 		g.fair.guessed(pair, g.now())
 		return nil, ingress.BadCredentials
 	}
 	if c.ClientID != identity.ID {
-		g.refused(c, "the client identifier is not the id of whose password or certificate it is")
+		g.refused(c, monitor.WrongClientID, "the client identifier is not the id of whose password or certificate it is")
 		return nil, ingress.NotAuthorized
 	}
 	one := &caller{gate: g, identity: identity, name: identity.ID, remote: c.Remote, purse: g.fair.purse(identity, pair)}
-	one.session = one.newSession()
+	one.session, one.proven = one.newSession(), c.Demand != ingress.Nothing
+	g.metrics.Admitted()
 	return one, ingress.Welcome
 }
 
@@ -76,15 +81,15 @@ func (g *gate) Admit(c ingress.Connection) (ingress.Handler, ingress.Admission) 
 // clock is right.
 func (g *gate) sure() bool { return g.registry.Leased(g.now()) && g.clock.Err() == nil }
 
-func (g *gate) refused(c ingress.Connection, reason string) {
-	g.metrics.AuthenticationFailed()
+func (g *gate) refused(c ingress.Connection, f monitor.AuthFailure, reason string) {
+	g.metrics.AuthenticationFailed(f)
 	g.refusals.login(c, reason, g.now())
 }
 
 // handshakeFailed makes a refused connection of a failed TLS handshake: with
 // client certificates that is what a failed login is.
 func (g *gate) handshakeFailed(remote string, err error) {
-	g.refused(ingress.Connection{Remote: remote}, "TLS handshake: "+short(err.Error()))
+	g.refused(ingress.Connection{Remote: remote}, monitor.FailedHandshake, "TLS handshake: "+short(err.Error()))
 }
 
 // short bounds a name that a stranger gave to the length of an id, lest
@@ -112,6 +117,10 @@ type caller struct {
 	*gate
 	// identity is empty where messages come without a connection of their own.
 	identity registry.Identity
+	// proven is true if whoever connected has proved that the identity is his.
+	proven bool
+	way    presence.Way
+	held   presence.Held
 	// name is the connection's in rejections.
 	name    string
 	session *verify.Session
@@ -139,7 +148,7 @@ func (c *caller) Handle(m ingress.Message, done func(ingress.Disposition)) {
 	}
 	now := c.now()
 	// The revision is read first, so that a change in between is noticed.
-	p := &passage{caller: c, message: m, done: done, revision: c.registry.Revision()}
+	p := &passage{caller: c, message: m, received: now, done: done, revision: c.registry.Revision()}
 	wait, ok := c.purse.byAddress(now)
 	if ok {
 		p.verdict = c.judge(c.session, m)

@@ -27,14 +27,7 @@ func replicas(t *testing.T) (a, b *system, operator *registry.Client) {
 	t.Helper()
 	n := newCluster(t)
 	a = startAt(t, n, nil)
-	var first string
-	b = startAt(t, n, func(c *config.Config) {
-		first = c.Data
-		must(t, os.MkdirAll(first, 0o700))
-		key, err := os.ReadFile(filepath.Join(a.dir, bridge.MasterKeyFile))
-		must(t, err)
-		must(t, os.WriteFile(filepath.Join(first, bridge.MasterKeyFile), key, 0o600))
-	})
+	b = startAt(t, n, func(c *config.Config) { c.Keys.MasterFile = filepath.Join(a.dir, bridge.MasterKeyFile) })
 	nc, err := nats.Connect(n.url("operator"))
 	must(t, err)
 	t.Cleanup(nc.Close)

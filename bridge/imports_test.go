@@ -57,6 +57,10 @@ func TestWhoKnowsWhom(t *testing.T) {
 		},
 		"bridge/egress": {module + "bridge/ingress", module + "bridge/registry", "github.com/mochi-mqtt"},
 		"bridge/engine": {module + "bridge"},
+		"bridge/presence": {
+			module + "bridge/ingress", module + "bridge/egress", module + "bridge/registry", module + "bridge/engine",
+			module + "bridge/monitor", module + "bridge/config", "github.com/mochi-mqtt",
+		},
 		"bridge/limits": append([]string{module + "bridge"}, transports[1:]...), // net/netip is no transport
 		"bridge/clock":  append([]string{module + "bridge"}, transports[1:]...), // zerolog knows net.IP
 		"bridge/config": {module + "bridge/ingress", module + "bridge/egress", module + "bridge/registry"},
@@ -80,6 +84,7 @@ func TestWhoMayImport(t *testing.T) {
 	for path, allowed := range map[string]func(name string) bool{
 		module + "bridge/config":         func(name string) bool { return name == "bridge" || within(name, "cmd") },
 		module + "bridge":                func(name string) bool { return within(name, "cmd") },
+		module + "cmd/pulsegate/doctor":  func(name string) bool { return name == "cmd/pulsegate" },
 		"github.com/prometheus":          func(name string) bool { return name == "bridge/monitor" },
 		"github.com/mochi-mqtt":          func(name string) bool { return within(name, "bridge/ingress") },
 		"github.com/eclipse":             func(name string) bool { return name == "bridge/ingress/source" || within(name, "device-sim") },

@@ -36,17 +36,21 @@ func (s *system) deliver(t *testing.T, d *device, payloads [][]byte) {
 	must(t, err)
 }
 
-// counted is a metric without labels.
+// counted is the sum of a metric over its labels.
 func (s *system) counted(t *testing.T, name string) int {
 	t.Helper()
 	_, text := s.page(t, "/metrics")
-	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindStringSubmatch(text)
+	found := regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(name)+`(?:\{.*\})? (\S+)$`).FindAllStringSubmatch(text, -1)
 	if found == nil {
 		t.Fatalf("there is no metric %s", name)
 	}
-	n, err := strconv.ParseFloat(found[1], 64)
-	must(t, err)
-	return int(n)
+	sum := 0.0
+	for _, series := range found {
+		n, err := strconv.ParseFloat(series[1], 64)
+		must(t, err)
+		sum += n
+	}
+	return int(sum)
 }
 
 // onceEach makes sure that the stream holds just these payloads, each once, on

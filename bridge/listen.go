@@ -14,7 +14,7 @@ import (
 
 // openBroker listens for devices.
 func openBroker(c config.Config, o Options, g *gate) (*ingress.Broker, error) {
-	listeners, err := listenersOf(c.MQTT, o)
+	listeners, err := listenersOf(c.MQTT, o, g.metrics)
 	if err != nil {
 		return nil, err
 	}
@@ -36,13 +36,14 @@ func openBroker(c config.Config, o Options, g *gate) (*ingress.Broker, error) {
 	return broker, nil
 }
 
-func listenersOf(m config.MQTT, o Options) ([]ingress.Listener, error) {
+func listenersOf(m config.MQTT, o Options, metrics *monitor.Metrics) ([]ingress.Listener, error) {
 	var secure *tls.Config
 	if m.TLS.Cert != "" {
 		source, err := certs.Open(certs.Files{Cert: m.TLS.Cert, Key: m.TLS.Key, ClientCA: m.TLS.ClientCA}, certsOptions(o))
 		if err != nil {
 			return nil, fmt.Errorf("mqtt.tls: %w", err)
 		}
+		certificateGauge(metrics, "mqtt", source)
 		secure = source.Config()
 	}
 	var all []ingress.Listener
@@ -105,7 +106,7 @@ func (g *gate) warnOfAnonymous(anonymous string, listeners []ingress.Listener, u
 		if l.Demand != ingress.Nothing {
 			continue
 		}
-		g.log.Warn().Str("listener", urls[i]).Str("mqtt.anonymous", anonymous).
+		g.log.Warn().Str("listener", urls[i]).Str("anonymous", anonymous).
 			Msg("ANYBODY who reaches this listener is let in as any device, without a password; signatures are still checked; this is for laboratories only")
 		g.store.Audit("listener.anonymous", openListener{urls[i], g.now().UTC()})
 	}
@@ -113,12 +114,13 @@ func (g *gate) warnOfAnonymous(anonymous string, listeners []ingress.Listener, u
 
 // openMonitor listens for those who ask after the gate's health.
 func openMonitor(c config.HTTP, o Options, m *monitor.Metrics, ready func() error) (*monitor.Server, error) {
-	options := monitor.Options{Listen: c.Listen, Log: o.Log}
+	options := monitor.Options{Listen: c.Listen, Profiles: monitor.Profiles(c.Pprof), Log: o.Log}
 	if c.TLS.Cert != "" {
 		source, err := certs.Open(certs.Files{Cert: c.TLS.Cert, Key: c.TLS.Key}, certsOptions(o))
 		if err != nil {
 			return nil, fmt.Errorf("http.tls: %w", err)
 		}
+		certificateGauge(m, "http", source)
 		options.TLS = source.Config()
 	}
 	return monitor.Serve(options, m, ready)

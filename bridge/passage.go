@@ -16,6 +16,8 @@ import (
 type passage struct {
 	*caller
 	message ingress.Message
+	// received is when it began, by the machine's clock.
+	received time.Time
 	// revision is the registry's that the verdict was reached by, or an earlier.
 	revision uint64
 	verdict  verify.Verdict
@@ -150,6 +152,8 @@ func (p *passage) answeredLate(answer egress.Confirmation, err error) {
 		p.copied(true)
 	default:
 		p.metrics.Decided(verify.Late)
+		p.presence.Late(&p.held, p.verdict.Device.ID, p.sighting())
+		p.metrics.StoredLate(p.now().Sub(p.received))
 		p.done(ingress.Disposition{Outcome: verify.Late, Reason: p.verdict.Reason})
 	}
 }
@@ -167,7 +171,8 @@ func (p *passage) stored(answer egress.Confirmation) {
 		return
 	}
 	p.metrics.Decided(verify.Accepted)
-	p.metrics.Stored(answer.Took, v.Age()+answer.Took)
+	p.presence.Live(&p.held, v.Device.ID, p.sighting())
+	p.metrics.Stored(answer.Took, p.now().Sub(p.received), v.Age()+answer.Took)
 	if len(v.Device.Keys) > 1 {
 		p.registry.Signed(v.Device.ID, v.Generation)
 	}
@@ -193,6 +198,7 @@ func (p *passage) refuse() {
 	v := &p.verdict
 	p.metrics.Decided(v.Outcome)
 	p.refusals.record(p)
+	p.missed()
 	d := ingress.Disposition{Outcome: v.Outcome, AboutTopic: v.AboutTopic}
 	if v.Authentic && v.Outcome != verify.Duplicate {
 		d.Reason = v.Reason

@@ -11,7 +11,6 @@ import (
 	"github.com/pulsegate/pulsegate/bridge/egress"
 	"github.com/pulsegate/pulsegate/bridge/ingress"
 	"github.com/pulsegate/pulsegate/bridge/limits"
-	"github.com/pulsegate/pulsegate/bridge/monitor"
 	"github.com/pulsegate/pulsegate/bridge/verify"
 )
 
@@ -44,7 +43,6 @@ type refusal struct {
 // refusals keeps a sample of what was refused, and exact counts of the rest.
 type refusals struct {
 	store    *egress.Store
-	metrics  *monitor.Metrics
 	messages *limits.Sampler[refusal]
 	logins   *limits.Sampler[limits.Address]
 	stop     chan struct{}
@@ -53,9 +51,9 @@ type refusals struct {
 
 // newRefusals keeps so many rejections a second of one outcome, device and
 // address.
-func newRefusals(perSecond int, store *egress.Store, m *monitor.Metrics) *refusals {
+func newRefusals(perSecond int, store *egress.Store) *refusals {
 	r := &refusals{
-		store: store, metrics: m, stop: make(chan struct{}),
+		store: store, stop: make(chan struct{}),
 		messages: limits.NewSampler(limits.Sampling[refusal]{
 			Each: limits.Rate{PerSecond: perSecond, Burst: perSecond},
 			All:  limits.Rate{PerSecond: allRefusals * perSecond, Burst: allRefusals * perSecond},
@@ -128,7 +126,6 @@ func (r *refusals) record(p *passage) {
 		one.PayloadSHA256 = hex.EncodeToString(hash[:])
 	}
 	if !r.store.Reject(one) {
-		r.metrics.RejectionLost()
 		r.messages.Drop(key, v.Now)
 	}
 }

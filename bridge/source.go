@@ -14,6 +14,7 @@ import (
 	"github.com/pulsegate/pulsegate/bridge/ingress/source"
 	"github.com/pulsegate/pulsegate/bridge/limits"
 	"github.com/pulsegate/pulsegate/bridge/monitor"
+	"github.com/pulsegate/pulsegate/bridge/presence"
 	"github.com/pulsegate/pulsegate/bridge/reading"
 	"github.com/pulsegate/pulsegate/bridge/verify"
 )
@@ -30,6 +31,10 @@ func (b *Bridge) openSource(c config.Config, o Options, g *gate) error {
 	id, err := sourceClient(c.Source.ClientID)
 	if err != nil {
 		return err
+	}
+	g.fromSource = presence.ByBroker
+	if c.Source.Share != "" {
+		g.fromSource = presence.InTurns
 	}
 	b.source, err = source.Open(source.Options{
 		Brokers: strings.Split(string(c.Source.URL), ","), TLS: func() (*tls.Config, error) { return sourceTLS(c.Source.TLS) },
@@ -92,18 +97,13 @@ func sourceTLS(files config.TLS) (*tls.Config, error) {
 // message is known there, not here: check 5 has no connection to compare.
 func (g *gate) attend(broker string) ingress.Handler {
 	pair := limits.Pair{Address: limits.AddressOf(broker), Name: sourceName}
-	one := &caller{gate: g, name: sourceName, remote: broker, purse: g.fair.sourcePurse(pair)}
+	one := &caller{gate: g, name: sourceName, way: g.fromSource, remote: broker, purse: g.fair.sourcePurse(pair)}
 	one.session = one.newSession()
 	return one
 }
 
 func (b *Bridge) sourceGauges(m *monitor.Metrics) {
-	m.Gauge("pulsegate_source_connected", "Whether readings can come from the other MQTT broker: 1 while connected and subscribed, else 0.", func() float64 {
-		if b.source.Err() != nil {
-			return 0
-		}
-		return 1
-	})
+	m.Gauge("pulsegate_source_connected", "Whether readings can come from the other MQTT broker: 1 while connected and subscribed, else 0.", nil, func() float64 { return truth(b.source.Err() == nil) })
 	m.Counter("pulsegate_source_reconnects_total", "Connections to the other MQTT broker after the first.", func() float64 { return float64(b.source.Reconnects()) })
 	m.Counter("pulsegate_source_received_total", "Messages from the other MQTT broker, those that came again included.", func() float64 { return float64(b.source.Received()) })
 	m.Counter("pulsegate_source_lost_total", "Messages from the other MQTT broker that came at QoS 0 and could not be stored.", func() float64 { return float64(b.source.Lost()) })

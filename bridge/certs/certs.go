@@ -59,6 +59,8 @@ func (c contents) equal(other contents) bool {
 }
 
 // Open reads the files. Its error names the one that is wrong, and quotes none.
+// A certificate that has expired is warned of and used: devices that do not look
+// at the date go on, and so do listeners without TLS.
 func Open(f Files, o Options) (*Source, error) {
 	s := &Source{files: f, options: o, looked: o.Now()}
 	var err error
@@ -69,7 +71,7 @@ func Open(f Files, o Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.current.Store(config)
+	s.use(config)
 	return s, nil
 }
 
@@ -84,6 +86,13 @@ func (s *Source) Config() *tls.Config {
 			return s.current.Load(), nil
 		},
 	}
+}
+
+// Expires is until when the server's certificate is valid, by what the files hold
+// now, or held when they were last in order.
+func (s *Source) Expires() time.Time {
+	s.look()
+	return s.current.Load().Certificates[0].Leaf.NotAfter
 }
 
 // look takes up changed files. Handshakes that come meanwhile do not wait.
@@ -119,9 +128,18 @@ func (s *Source) reload() error {
 	if err != nil {
 		return err
 	}
-	s.current.Store(config)
+	s.use(config)
 	s.options.Log.Info().Str("cert", s.files.Cert).Time("expires", config.Certificates[0].Leaf.NotAfter).Msg("changed TLS files are in use")
 	return nil
+}
+
+func (s *Source) use(config *tls.Config) {
+	leaf := config.Certificates[0].Leaf
+	if now := s.options.Now(); now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
+		s.options.Log.Warn().Str("cert", s.files.Cert).Time("from", leaf.NotBefore).Time("until", leaf.NotAfter).
+			Msg("the server's certificate is not valid now, so that clients that check it cannot connect: put a new one there")
+	}
+	s.current.Store(config)
 }
 
 func (f Files) read() (c contents, err error) {
@@ -147,10 +165,6 @@ func (s *Source) parse(c contents) (*tls.Config, error) {
 	}
 	if pair.Leaf == nil {
 		return nil, fmt.Errorf("%s: it cannot be parsed", s.files.Cert)
-	}
-	if now := s.options.Now(); now.After(pair.Leaf.NotAfter) || now.Before(pair.Leaf.NotBefore) {
-		s.options.Log.Warn().Str("cert", s.files.Cert).Time("from", pair.Leaf.NotBefore).Time("until", pair.Leaf.NotAfter).
-			Msg("the server's certificate is not valid now: clients that check it cannot connect")
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, Time: s.options.Now, Certificates: []tls.Certificate{pair}}
 	if s.files.ClientCA == "" {

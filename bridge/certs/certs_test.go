@@ -174,10 +174,17 @@ func TestNoSessionOutlivesItsAuthority(t *testing.T) {
 	}
 }
 
-func TestAnExpiredCertificateIsWarnedOf(t *testing.T) {
+func TestAnExpiredCertificate(t *testing.T) {
 	authority := certstest.New(t)
-	pair := authority.Issue(t, "old", certstest.Until(time.Now().Add(-time.Hour)))
-	f := open(t, certs.Files{Cert: pair.Cert, Key: pair.Key})
+	old := authority.Issue(t, "old", certstest.Until(time.Now().Add(-time.Hour)))
+	if f := open(t, certs.Files{Cert: old.Cert, Key: old.Key}); !strings.Contains(f.log.String(), "not valid now") {
+		t.Errorf("opened with it, the log says %s", f.log.String())
+	}
+	good := authority.Issue(t, "good")
+	f := open(t, certs.Files{Cert: good.Cert, Key: good.Key})
+	good.Replace(t, old)
+	f.now = f.now.Add(time.Hour)
+	_, _ = f.shown(&tls.Config{RootCAs: authority.Pool, ServerName: "localhost"})
 	if !strings.Contains(f.log.String(), "not valid now") {
 		t.Errorf("the log says %s", f.log.String())
 	}

@@ -157,7 +157,7 @@ func (c *Clock) report(s *state) {
 // reportBack logs that time has gone back, if readings were judged before.
 func (c *Clock) reportBack(old, s *state) {
 	if s.last != old.last && old.standing != unknown {
-		c.options.Log.Warn().Stringer("by", s.behind(old).Round(time.Millisecond)).
+		c.options.Log.Warn().Stringer("lag", s.behind(old).Round(time.Millisecond)).
 			Msg("NATS' clock and this machine's have been set back: readings sent again may pass as new if they are from before and the duplicate window has forgotten them")
 	}
 }

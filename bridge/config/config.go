@@ -21,6 +21,8 @@ type Config struct {
 	Keys Keys `yaml:"keys" envPrefix:"KEYS_"`
 	// Freshness decides which readings count as current.
 	Freshness Freshness `yaml:"freshness" envPrefix:"FRESHNESS_"`
+	// Presence is when a device counts as in trouble.
+	Presence Presence `yaml:"presence" envPrefix:"PRESENCE_"`
 	// ReplayMemory is this process' own memory of what it saw; JetStream decides in the end.
 	ReplayMemory ReplayMemory `yaml:"replay_memory" envPrefix:"REPLAY_MEMORY_"`
 	// NATS is the embedded server, or the real one to connect to.
@@ -128,6 +130,8 @@ type Source struct {
 type HTTP struct {
 	// Listen is a TCP address, host:port; port 0 takes a free one.
 	Listen string `yaml:"listen" env:"LISTEN"`
+	// Pprof serves the Go runtime's profiles too, under /debug/pprof/; Listen must be a loopback address then.
+	Pprof bool `yaml:"pprof" env:"PPROF"`
 	// TLS makes it HTTPS.
 	TLS HTTPTLS `yaml:"tls" envPrefix:"TLS_"`
 }
@@ -164,6 +168,9 @@ type Limits struct {
 type Keys struct {
 	// Master is the text of a master key file, in place of that file in the data directory; empty is the file.
 	Master Secret `yaml:"master" env:"MASTER"`
+	// MasterFile is the path of the master key file, such as one that replicas share; empty is master.key in the data
+	// directory. At most one of the two is set.
+	MasterFile string `yaml:"master_file" env:"MASTER_FILE"`
 }
 
 // The values of Freshness.Late.
@@ -186,6 +193,16 @@ type Freshness struct {
 	// ClockTolerance is how far the clocks of gates and NATS may be apart: a margin of the duplicate window. A gate whose
 	// clock is further off judges nothing.
 	ClockTolerance Duration `yaml:"clock_tolerance" env:"CLOCK_TOLERANCE"`
+}
+
+// Presence says when a device's trouble is announced in the audit; 0 is never.
+type Presence struct {
+	// SilentAfter is how long a device may go without a current reading.
+	SilentAfter Duration `yaml:"silent_after" env:"SILENT_AFTER"`
+	// RefusedAfter is how long everything that a device sends itself may be refused.
+	RefusedAfter Duration `yaml:"refused_after" env:"REFUSED_AFTER"`
+	// ClockDrift is how far a device's clock may be off. Less than Freshness.MaxAge announces it before readings are late.
+	ClockDrift Duration `yaml:"clock_drift" env:"CLOCK_DRIFT"`
 }
 
 // ReplayMemory bounds the memory of identities.
@@ -311,6 +328,7 @@ func Default() Config {
 			MaxLate:        Duration(72 * time.Hour),
 			ClockTolerance: Duration(2 * time.Second),
 		},
+		Presence:     Presence{SilentAfter: Duration(5 * time.Minute), RefusedAfter: Duration(time.Minute), ClockDrift: Duration(10 * time.Second)},
 		ReplayMemory: ReplayMemory{MaxReadings: 1_000_000},
 		NATS:         NATS{Listen: "127.0.0.1:4222", Sync: SyncAlways},
 		Store: Store{

@@ -9,7 +9,7 @@ import (
 
 func TestErrorsInTheFile(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
-		{"unknown key", "\nlisten: x\n", `FILE:2: unknown key "listen"; allowed here: data, mqtt, source, http, limits, keys, freshness, replay_memory, nats, store, consumers, log`},
+		{"unknown key", "\nlisten: x\n", `FILE:2: unknown key "listen"; allowed here: data, mqtt, source, http, limits, keys, freshness, presence, replay_memory, nats, store, consumers, log`},
 		{"unknown key below", "mqtt:\n  listen: :1\n  port: 1\n", `FILE:3: unknown key "port"; allowed here: listen, topic, max_connections, max_connections_per_address, proxy_protocol, receive_maximum, in_flight, in_flight_bytes, anonymous, tls, websocket`},
 		{"unknown key two below", "store:\n  vitals: {size: 1}\n", `FILE:2: unknown key "size"; allowed here: max_bytes, max_age`},
 		{"dotted key", "mqtt.listen: x\n", `FILE:1: unknown key "mqtt.listen"; allowed here: data, mqtt, `},
@@ -72,6 +72,7 @@ func TestErrorsInTheFile(t *testing.T) {
 		{"format", "log: {format: xml}\n", `FILE:1: log.format: "xml" is none of them; allowed: auto, json, console`},
 		{"password embedded", "nats: {user: u, password: p}\n", `FILE:1: nats.user: has no effect on the embedded server`},
 		{"two addresses", "nats:\n  url: nats://h\n  url_file: /f\n", `FILE:3: nats.url_file: cannot be used together with nats.url`},
+		{"two masters", "keys:\n  master: '" + strings.Repeat("0", 64) + "'\n  master_file: /f\n", `FILE:3: keys.master_file: cannot be used together with keys.master`},
 		{"user alone", "nats: {url: 'nats://h', user: u}\n", `FILE:1: nats.user: needs nats.password`},
 		{"password alone", "nats: {url: 'nats://h', password: p}\n", `FILE:1: nats.password: needs nats.user`},
 		{"two ways", "nats:\n  url: nats://h\n  token: t\n  creds_file: c\n", `FILE:4: nats.creds_file: cannot be used together with nats.token`},
@@ -99,6 +100,7 @@ func TestErrorsInTheFile(t *testing.T) {
 		{"anonymous off loopback", "mqtt:\n  listen: 0.0.0.0:1883\n  anonymous: loopback\n", `FILE:3: mqtt.anonymous: would let everybody who reaches mqtt.listen in as any device without a password, and 0.0.0.0:1883 is not loopback`},
 		{"anonymous everywhere", "mqtt: {listen: ':1883', anonymous: loopback}\n", `and :1883 is not loopback`},
 		{"anonymous by name", "mqtt: {listen: 'ward:1883', anonymous: loopback}\n", `and ward:1883 is not loopback`},
+		{"profiles off loopback", "http:\n  listen: 0.0.0.0:8080\n  pprof: true\n", `FILE:3: http.pprof: would serve profiles of the program to everybody who reaches http.listen, and 0.0.0.0:8080 is not loopback; listen on 127.0.0.1 (--http-listen), or leave it off`},
 		{"anonymous on a second address", "mqtt: {anonymous: loopback, websocket: {listen: ':1'}}\n", `who reaches mqtt.websocket.listen in`},
 		{"HTTP certificate alone", "http: {tls: {cert: c}}\n", `FILE:1: http.tls.cert: needs http.tls.key`},
 		{"HTTP key alone", "http: {tls: {key: k}}\n", `FILE:1: http.tls.key: needs http.tls.cert`},
@@ -142,6 +144,7 @@ func TestErrorsElsewhere(t *testing.T) {
 		{"a typed port", Sources{Environ: []string{"PULSEGATE_MQTT_PORT=1883"}}, "environment variable PULSEGATE_MQTT_PORT: unknown"},
 		{"variable's type", Sources{Environ: []string{"PULSEGATE_MQTT_RECEIVE_MAXIMUM=abc"}}, `environment variable PULSEGATE_MQTT_RECEIVE_MAXIMUM: mqtt.receive_maximum: "abc" is not a whole number; allowed: 1 to 65535`},
 		{"variable's value", Sources{Environ: []string{"PULSEGATE_LOG_LEVEL=loud"}}, `environment variable PULSEGATE_LOG_LEVEL: log.level: "loud" is none of them; allowed: trace`},
+		{"profiles flag", Sources{Flags: parseFlags(t, "--http-listen=:8080", "--http-pprof")}, "flag --http-pprof: http.pprof: would serve profiles"},
 		{"anonymous flag", Sources{Flags: parseFlags(t, "--mqtt-listen=:1", "--mqtt-anonymous")}, "flag --mqtt-anonymous: mqtt.anonymous: would let everybody"},
 		{"variable's list", Sources{Environ: []string{"PULSEGATE_CONSUMERS=a, b"}}, "environment variable PULSEGATE_CONSUMERS: consumers: the list has an entry that is no name"},
 		{"flag's value", Sources{Flags: parseFlags(t, "--log-level=loud")}, `flag --log-level: log.level: "loud" is none of them`},

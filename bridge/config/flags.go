@@ -13,13 +13,14 @@ func flagKeys() [][2]string {
 		{"mqtt-source", "source.url"},
 		{"nats-listen", "nats.listen"},
 		{"http-listen", "http.listen"},
+		{"http-pprof", "http.pprof"},
 		{"nats", "nats.url"},
 		{"log-level", "log.level"},
 	}
 }
 
 // RegisterFlags adds the flags that Load reads: --config, --data, --mqtt-listen, --mqtt-anonymous, --mqtt-source,
-// --nats-listen, --http-listen, --nats and --log-level.
+// --nats-listen, --http-listen, --http-pprof, --nats and --log-level.
 func RegisterFlags(fs *pflag.FlagSet) {
 	standard := Default()
 	fs.String(flagConfig, "", "YAML `file` to read (or $"+variableConfig+")")
@@ -30,6 +31,7 @@ func RegisterFlags(fs *pflag.FlagSet) {
 	fs.String("mqtt-source", "", "`URL` of another MQTT broker to take readings from, mqtt:// or mqtts://")
 	fs.String("nats-listen", standard.NATS.Listen, "`address` of the embedded NATS server, host:port")
 	fs.String("http-listen", standard.HTTP.Listen, "`address` for health and metrics, host:port")
+	fs.Bool("http-pprof", standard.HTTP.Pprof, "serve profiles of the program under /debug/pprof/; on a loopback address only")
 	fs.String("nats", "", "`URL` of a NATS server to use instead of the embedded one")
 	fs.String("log-level", standard.Log.Level, "least severe `level` logged: trace, debug, info, warn or error")
 }

@@ -153,6 +153,17 @@ keys:
 	}
 }
 
+func TestProfilesOnLoopback(t *testing.T) {
+	for _, args := range [][]string{{"--http-pprof"}, {"--http-pprof", "--http-listen=[::1]:1"}, {"--http-pprof", "--http-listen=localhost:0"}} {
+		if c := mustLoad(t, Sources{Environ: []string{home}, Flags: parseFlags(t, args...)}); !c.HTTP.Pprof {
+			t.Errorf("%q: off", args)
+		}
+	}
+	if c := mustLoad(t, Sources{Environ: []string{home}}); c.HTTP.Pprof {
+		t.Error("on without being asked for")
+	}
+}
+
 func TestAnonymous(t *testing.T) {
 	for _, test := range []struct {
 		args []string
@@ -220,5 +231,14 @@ func TestWithoutFileEmptyAndCommented(t *testing.T) {
 		if !reflect.DeepEqual(c, Default()) {
 			t.Errorf("%q changed the default: %+v", text, c)
 		}
+	}
+}
+
+// TestProduction loads the example for production, which has another log format
+// than a terminal's, and no door without TLS.
+func TestProduction(t *testing.T) {
+	c := mustLoad(t, Sources{File: filepath.Join("..", "..", "configs", "production.yaml"), Environ: []string{home}})
+	if c.MQTT.Listen != "" || c.MQTT.TLS.Listen == "" || c.HTTP.TLS.Cert == "" || c.Store.Replicas != 3 || c.Log.Format != FormatJSON {
+		t.Errorf("it is %+v", c)
 	}
 }

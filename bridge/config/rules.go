@@ -72,14 +72,19 @@ func rules() map[string]rule {
 		"limits.lockout":                   between(tick, 24*hour),
 		"limits.rejection_rate":            between(1, 100_000),
 		"http.listen":                      address(),
+		"http.pprof":                       truth(),
 		"http.tls.cert":                    text("a file's path"),
 		"http.tls.key":                     text("a file's path"),
 		"keys.master":                      {"the text of a master key file: lines of 64 hexadecimal digits, each with or without an id before them", checkMaster},
+		"keys.master_file":                 text("a file's path"),
 		"freshness.max_age":                between(tick, 24*hour),
 		"freshness.max_future":             between(Duration(0), hour),
 		"freshness.late":                   oneOf(LateKeep, LateRefuse),
 		"freshness.max_late":               between(tick, 100*year),
 		"freshness.clock_tolerance":        between(Duration(time.Millisecond), hour),
+		"presence.silent_after":            offOr(between(tick, 30*24*hour)),
+		"presence.refused_after":           offOr(between(tick, 30*24*hour)),
+		"presence.clock_drift":             offOr(between(tick, 24*hour)),
 		"replay_memory.max_readings":       between(1, 1_000_000_000),
 		"nats.url":                         {"nats://, tls://, ws:// or wss:// with a host, several separated by commas; empty for the embedded server", checkURL},
 		"nats.url_file":                    text("a file's path"),
@@ -95,7 +100,7 @@ func rules() map[string]rule {
 		"nats.tls.key":                     text("a file's path"),
 		"store.deadline":                   between(tick, hour),
 		"store.unavailable_after":          between(tick, hour),
-		"store.republish":                  {"true, false", func(any) string { return "" }},
+		"store.republish":                  truth(),
 		"store.replicas":                   oneOf(1, 3, 5),
 		"store.duplicate_window":           between(tick, year),
 		"store.vitals.max_bytes":           between(64*KiB, 1024*TiB),
@@ -133,6 +138,19 @@ func oneOf[T comparable](values ...T) rule {
 		return ""
 	}}
 }
+
+// offOr allows 0 besides, for never.
+func offOr(r rule) rule {
+	return rule{"0s for never, or " + r.allowed, func(value any) string {
+		if value == Duration(0) {
+			return ""
+		}
+		return r.check(value)
+	}}
+}
+
+// truth needs no check: what is neither is not set.
+func truth() rule { return rule{"true, false", func(any) string { return "" }} }
 
 func text(allowed string) rule {
 	return rule{allowed, func(value any) string {

@@ -11,7 +11,7 @@ func (c Config) Validate() error {
 			return &Error{Key: l.key, Problem: shown(l, value) + " " + problem, Allowed: allRules[l.key].allowed}
 		}
 	}
-	for _, check := range []func(Config) *Error{oneAddress, embedded, authentication, certificates, window, lateness, source, listeners, clients, webSocket, anonymous} {
+	for _, check := range []func(Config) *Error{oneOfTwo, embedded, authentication, certificates, window, lateness, source, listeners, clients, webSocket, anonymous, profiles} {
 		if problem := check(c); problem != nil {
 			return problem
 		}
@@ -26,10 +26,13 @@ func shown(l leaf, value any) string {
 	return quote(l, fmt.Sprint(value))
 }
 
-// oneAddress refuses two that may differ.
-func oneAddress(c Config) *Error {
+// oneOfTwo refuses two that may differ.
+func oneOfTwo(c Config) *Error {
 	if c.NATS.URL != "" && c.NATS.URLFile != "" {
 		return &Error{Key: "nats.url_file", Problem: "cannot be used together with nats.url; set one of them"}
+	}
+	if c.Keys.Master != "" && c.Keys.MasterFile != "" {
+		return &Error{Key: "keys.master_file", Problem: "cannot be used together with keys.master; set one of them"}
 	}
 	return nil
 }
@@ -137,4 +140,15 @@ func lateness(c Config) *Error {
 		return &Error{Key: key, Problem: fmt.Sprintf("%q and store.duplicate_window are together longer than store.vitals.max_age: what the stream has forgotten could be stored again", c.Freshness.MaxLate), Allowed: fmt.Sprintf("at most %v", c.Store.Vitals.MaxAge-c.Store.DuplicateWindow)}
 	}
 	return nil
+}
+
+// profiles keeps what a program's inside looks like, and the right to slow it down by looking, to this machine.
+func profiles(c Config) *Error {
+	if !c.HTTP.Pprof || loopback(c.HTTP.Listen) {
+		return nil
+	}
+	return &Error{
+		Key:     "http.pprof",
+		Problem: "would serve profiles of the program to everybody who reaches http.listen, and " + c.HTTP.Listen + " is not loopback; listen on 127.0.0.1 (--http-listen), or leave it off",
+	}
 }

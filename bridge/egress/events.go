@@ -39,7 +39,17 @@ type Rejection struct {
 // be published.
 func (s *Store) Reject(r Rejection) bool {
 	r.Spelled = r.Outcome.String()
-	return s.event(s.events, rejectionSubject(r.Spelled, r.Device), r)
+	published := s.event(s.events, rejectionSubject(r.Spelled, r.Device), r)
+	if !published {
+		s.droppedRejections.Add(1)
+	}
+	return published
+}
+
+// Dropped is how many events could not be published, because too many waited or
+// NATS was away, of those for REJECTIONS and for AUDIT.
+func (s *Store) Dropped() (rejections, audits uint64) {
+	return s.droppedRejections.Load(), s.droppedAudits.Load()
 }
 
 func rejectionSubject(outcome, device string) string {
@@ -77,7 +87,8 @@ func (s *Store) RejectSummary(r RejectionSummary) bool {
 // Audit records who did what. kind is one or more subject tokens, such as
 // "registry.add". An event that has to be left out is logged.
 func (s *Store) Audit(kind string, event any) {
-	if !s.event(s.audits, "audit."+kind, event) {
+	if !s.event(s.audits, subjectGate+subjectAudit+kind, event) {
+		s.droppedAudits.Add(1)
 		s.sampled.Error("an event is missing in the audit, because too many wait", func(e *zerolog.Event) { e.Str("kind", kind) })
 	}
 }
@@ -104,7 +115,7 @@ func (s *Store) publishEvents() {
 		case m := <-s.audits:
 			s.publishAudit(m)
 		case m := <-s.events:
-			_ = s.nc.PublishMsg(m)
+			s.publishRejection(m)
 		case <-s.stop:
 			s.publishLast()
 			return
@@ -119,15 +130,22 @@ func (s *Store) publishLast() {
 		case m := <-s.audits:
 			s.publishAudit(m)
 		case m := <-s.events:
-			_ = s.nc.PublishMsg(m)
+			s.publishRejection(m)
 		default:
 			return
 		}
 	}
 }
 
+func (s *Store) publishRejection(m *nats.Msg) {
+	if s.nc.PublishMsg(m) != nil {
+		s.droppedRejections.Add(1)
+	}
+}
+
 func (s *Store) publishAudit(m *nats.Msg) {
 	if err := s.nc.PublishMsg(m); err != nil {
+		s.droppedAudits.Add(1)
 		s.sampled.Error("an event is missing in the audit", func(e *zerolog.Event) { e.Err(err).Str("subject", m.Subject) })
 	}
 }

@@ -35,3 +35,12 @@ func (s *Store) Kept() (kept, waiting, identities int) {
 
 // LineLength is how many groups of one device may wait for their look-up.
 const LineLength = lineLength
+
+// FillOf is what a stream's information says of how full it is.
+var FillOf = fillOf
+
+// EventsWaiting and AuditsWaiting are how many events may wait.
+const (
+	EventsWaiting = eventsWaiting
+	AuditsWaiting = auditsWaiting
+)

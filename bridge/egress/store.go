@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -106,6 +107,8 @@ type Store struct {
 	audits  chan *nats.Msg
 	// sampled is for what an outage would log for every event.
 	sampled *limits.Log
+	// droppedRejections and droppedAudits are the events that are missing.
+	droppedRejections, droppedAudits atomic.Uint64
 
 	mu      sync.Mutex
 	pending map[uint64]*publication

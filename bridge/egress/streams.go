@@ -78,8 +78,12 @@ func (l Layout) streams() []jetstream.StreamConfig {
 		MaxBytes: l.Rejections.MaxBytes, MaxAge: l.Rejections.MaxAge,
 	}
 	audit := jetstream.StreamConfig{
-		Name: StreamAudit, Description: "who changed what, who failed to log in", Subjects: []string{"audit.>"},
-		MaxBytes: l.Audit.MaxBytes, MaxAge: l.Audit.MaxAge,
+		Name: StreamAudit, Description: "who changed what, who failed to log in, who fell silent",
+		// Subscribers see what is stored, and so each event of several replicas once.
+		Subjects:         []string{subjectGate + "audit.>"},
+		SubjectTransform: &jetstream.SubjectTransformConfig{Source: subjectGate + "audit.>", Destination: "audit.>"},
+		RePublish:        &jetstream.RePublish{Source: "audit.>", Destination: "audit.>"},
+		MaxBytes:         l.Audit.MaxBytes, MaxAge: l.Audit.MaxAge,
 	}
 	all := []jetstream.StreamConfig{vitals, rejections, audit}
 	for i := range all {
@@ -99,7 +103,7 @@ func Ensure(ctx context.Context, nc *nats.Conn, l Layout) (jetstream.KeyValue, e
 	if err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
-	if err := fits(ctx, js, l); err != nil {
+	if _, err := fits(ctx, js, l); err != nil {
 		return nil, err
 	}
 	for _, want := range l.streams() {
@@ -116,19 +120,19 @@ func Ensure(ctx context.Context, nc *nats.Conn, l Layout) (jetstream.KeyValue, e
 }
 
 // fits compares the streams' limits with those of the account, where it has any.
-func fits(ctx context.Context, js jetstream.JetStream, l Layout) error {
+func fits(ctx context.Context, js jetstream.JetStream, l Layout) (*jetstream.AccountInfo, error) {
 	info, err := js.AccountInfo(ctx)
 	switch {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
-		return errors.New("NATS has no JetStream for this account: enable it, as configs/nats/ shows")
+		return nil, errors.New("NATS has no JetStream for this account: enable it, as configs/nats/ shows")
 	case err != nil:
-		return fmt.Errorf("asking JetStream for its limits: %w", err)
+		return nil, fmt.Errorf("asking JetStream for its limits: %w", err)
 	}
 	need := l.Total() * int64(l.Replicas)
 	if limit := info.Limits.MaxStore; limit > 0 && need > limit {
-		return fmt.Errorf("the streams may grow to %d bytes with %d replicas, but the account's JetStream may hold %d: lower store.*.max_bytes or raise the account's limit", need, l.Replicas, limit)
+		return info, fmt.Errorf("the streams may grow to %d bytes with %d replicas, but the account's JetStream may hold %d: lower store.*.max_bytes or raise the account's limit", need, l.Replicas, limit)
 	}
-	return nil
+	return info, nil
 }
 
 func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) error {
@@ -143,6 +147,11 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 		return fmt.Errorf("looking at stream %s: %w", want.Name, err)
 	}
 	have := stream.CachedInfo().Config
+	if formerAudit(have) {
+		if have, err = renewAudit(ctx, js, have, want); err != nil {
+			return err
+		}
+	}
 	if faults := contradictions(have, want); len(faults) > 0 {
 		return fmt.Errorf("stream %s is not as Pulsegate needs it: %s; adapt the configuration to it, or, on a NATS of your own, the stream with `nats stream edit %s`; what could delete messages is never done by itself", want.Name, strings.Join(faults, "; "), want.Name)
 	}
@@ -167,7 +176,10 @@ func contradictions(have, want jetstream.StreamConfig) []string {
 	}
 	differ("subjects", strings.Join(have.Subjects, ","), strings.Join(want.Subjects, ","))
 	differ("subject transform", transform(have), transform(want))
-	if have.RePublish != nil {
+	switch {
+	case want.Name == StreamAudit:
+		differ("republish", republish(have), republish(want))
+	case have.RePublish != nil:
 		differ("republish", republish(have), republishAll)
 	}
 	differ("mirror", have.Mirror != nil, false)

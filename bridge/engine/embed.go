@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,7 +30,7 @@ func (e *Engine) embed(o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := checkDisk(o.Dir, filepath.Join(o.Dir, server.JetStreamStoreDir), o.MaxStore); err != nil {
+	if _, err := CheckDisk(o.Dir, o.MaxStore); err != nil {
 		return err
 	}
 	if err := e.start(opts, o); err != nil {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -21,7 +20,6 @@ import (
 const DefaultListen = "127.0.0.1:4222"
 
 const (
-	lockName     = "pulsegate.lock"
 	flushTimeout = 2 * time.Second
 	// pingEvery is how often a silent connection to NATS is asked whether it lives.
 	pingEvery = 2 * time.Second
@@ -114,21 +112,6 @@ func (e *Engine) Close() error {
 		}
 	})
 	return e.closeErr
-}
-
-func lockDir(dir string) (*flock.Flock, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot create the data directory %s: %w; give a directory that this user may write", dir, err)
-	}
-	lock := flock.New(filepath.Join(dir, lockName), flock.SetPermissions(0o600))
-	held, err := lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("cannot write in the data directory %s: %w; give a directory that this user may write", dir, err)
-	}
-	if !held {
-		return nil, fmt.Errorf("the data directory %s is in use by another pulsegate: stop that one or give another directory", dir)
-	}
-	return lock, nil
 }
 
 func connectionOptions(log zerolog.Logger) []nats.Option {

@@ -51,7 +51,7 @@ func (l *serverLog) Fatalf(format string, v ...any) {
 }
 
 func (l *serverLog) write(level zerolog.Level, format string, v []any) {
-	l.log.WithLevel(level).Str("component", "nats-server").Msg(fmt.Sprintf(format, v...))
+	l.log.WithLevel(level).Msg(fmt.Sprintf(format, v...))
 }
 
 // cause keeps the error among a message's arguments, so that the caller can ask what it is.

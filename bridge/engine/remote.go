@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
 )
 
 // DefaultWait is how long Open waits for a remote server where Remote.Wait is zero: long enough for one that is
@@ -47,19 +48,25 @@ type TLS struct {
 }
 
 // dial connects to the remote server and makes sure that it is one that Pulsegate can store in.
-func (e *Engine) dial(ctx context.Context, o Options) error {
-	r, err := o.Remote.addressed()
-	if err != nil {
+func (e *Engine) dial(ctx context.Context, o Options) (err error) {
+	if e.conn, e.url, err = Connect(ctx, o.Remote, o.Log); err != nil {
 		return err
 	}
-	clean, err := withoutCredentials(r.URL)
-	if err != nil {
-		return err
+	return checkServer(e.conn, e.url)
+}
+
+// Connect reaches a server and logs in, and does no more. It returns the URL without credentials too. Each error is one
+// line that says what to do.
+func Connect(ctx context.Context, r Remote, log zerolog.Logger) (conn *nats.Conn, clean string, err error) {
+	if r, err = r.addressed(); err != nil {
+		return nil, "", err
 	}
-	e.url = clean
+	if clean, err = withoutCredentials(r.URL); err != nil {
+		return nil, "", err
+	}
 	login, err := r.login()
 	if err != nil {
-		return err
+		return nil, "", err
 	}
 	wait := r.Wait
 	if wait == 0 {
@@ -67,10 +74,10 @@ func (e *Engine) dial(ctx context.Context, o Options) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	if e.conn, err = connect(ctx, r.URL, append(connectionOptions(o.Log), login...)); err != nil {
-		return connectError(clean, wait, err)
+	if conn, err = connect(ctx, r.URL, append(connectionOptions(log), login...)); err != nil {
+		return nil, "", connectError(clean, wait, err)
 	}
-	return checkServer(e.conn, clean)
+	return conn, clean, nil
 }
 
 // addressed returns the remote with the URL that its file holds, read once here, so that a wrong file is named.
@@ -131,6 +138,8 @@ func connectError(clean string, wait time.Duration, err error) error {
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
 		return fmt.Errorf("NATS at %s refused the credentials (%w): check the user and password, token, NKey or creds file", clean, err)
+	case untrusted && strings.Contains(err.Error(), "expired"):
+		return fmt.Errorf("NATS at %s has a certificate that does not verify (%w): give it a new one, or set the clock that is wrong", clean, err)
 	case untrusted:
 		return fmt.Errorf("NATS at %s has a certificate that does not verify (%w): give the authority that signed it", clean, err)
 	case tlsAlert(err):

@@ -70,7 +70,7 @@ func TestExampleConfiguration(t *testing.T) {
 	must(t, os.WriteFile(engine.URLFile(p.dir, "consumer"), []byte(text), 0o600))
 	p.login(t, "consumer").refuses(t, "gate.in.vitals.x", "{}")
 
-	fails(t, remote(t, engine.Remote{URL: text}), "offers no JetStream", "configs/nats")
+	fails(t, remote(t, engine.Remote{URL: text}), "does not let this user publish $JS.API.INFO, ", "publish gate.in.vitals.>", "configs/nats")
 	fails(t, remote(t, engine.Remote{URL: url, User: "gate", Password: "wrong-secret"}), url, "refused the credentials")
 	fails(t, remote(t, engine.Remote{URL: url}), "refused the credentials")
 	fails(t, remote(t, engine.Remote{URL: text, User: "gate"}), "part of the URL and user", "one of them")

@@ -11,18 +11,20 @@ import (
 	"github.com/pulsegate/pulsegate/bridge/verify"
 )
 
-// Metrics counts what the gate does. No label holds a device: their number is
-// not bounded. It is safe for concurrent use.
+// Metrics counts what the gate does. No label holds a device, a patient or an
+// address: their number is not bounded. It is safe for concurrent use.
 type Metrics struct {
 	registry *prometheus.Registry
 	outcomes []prometheus.Counter
+	failures []prometheus.Counter
 	unstored prometheus.Counter
-	lost     prometheus.Counter
-	refused  prometheus.Counter
+	admitted prometheus.Counter
 	dropped  prometheus.Counter
 	previous prometheus.Counter
 	store    prometheus.Histogram
 	age      prometheus.Histogram
+	// confirmed and confirmedLate are from receipt to confirmation.
+	confirmed, confirmedLate prometheus.Observer
 }
 
 // latencies are bucket bounds in seconds, from what memory takes to what a
@@ -32,61 +34,99 @@ var latencies = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5,
 // NewMetrics returns Metrics on a registry of their own, with the Go runtime's.
 func NewMetrics() *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
-	messages := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "pulsegate_messages_total", Help: "Messages decided, by outcome.",
-	}, []string{"outcome"})
-	for _, o := range verify.Outcomes() {
-		m.outcomes = append(m.outcomes, messages.WithLabelValues(o.String()))
-	}
-	m.unstored = counter("pulsegate_store_failures_total", "Verified readings that could not be stored before the deadline; at QoS 1 and 2 the device sends them again.")
-	m.lost = counter("pulsegate_rejections_dropped_total", "Rejections that were counted but are missing in the stream REJECTIONS, because too many waited.")
-	m.refused = counter("pulsegate_authentication_failures_total", "MQTT connections refused for their user name or password.")
-	m.dropped = counter("pulsegate_replay_memory_misses_total", "Readings that the replay memory was too full to remember; JetStream's duplicate window still does.")
-	m.previous = counter("pulsegate_previous_key_total", "Accepted readings that were signed with a key other than the device's newest, within a rotation's overlap.")
-	m.store = histogram("pulsegate_store_seconds", "From publishing a reading to the store's confirmation.")
-	m.age = histogram("pulsegate_reading_age_seconds", "From a reading's signed timestamp to its confirmation by the store.")
-	m.registry.MustRegister(messages, m.unstored, m.lost, m.refused, m.dropped, m.previous, m.store, m.age,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.countMessages()
+	m.failures = m.counters("pulsegate_authentication_failures_total", "MQTT connections refused because of who wanted them, by what was wrong.", "reason", authFailureNames[:])
+	m.unstored = m.counter("pulsegate_store_failures_total", "Verified readings that could not be stored before the deadline; at QoS 1 and 2 the device sends them again.")
+	m.admitted = m.counter("pulsegate_connections_admitted_total", "MQTT connections that were let in.")
+	m.dropped = m.counter("pulsegate_replay_memory_misses_total", "Readings that the replay memory was too full to remember; JetStream's duplicate window still does.")
+	m.previous = m.counter("pulsegate_previous_key_total", "Accepted readings that were signed with a key other than the device's newest, within a rotation's overlap.")
+	m.store = m.histogram("pulsegate_store_seconds", "From publishing an accepted reading to the store's confirmation.")
+	m.age = m.histogram("pulsegate_reading_age_seconds", "From an accepted reading's signed timestamp to its confirmation by the store.")
+	m.confirm()
 	return m
 }
 
-func counter(name, help string) prometheus.Counter {
-	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+func (m *Metrics) countMessages() {
+	var names []string
+	for _, o := range verify.Outcomes() {
+		names = append(names, o.String())
+	}
+	m.outcomes = m.counters("pulsegate_messages_total", "Messages decided, by outcome.", "outcome", names)
 }
 
-func histogram(name, help string) prometheus.Histogram {
-	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: latencies})
+func (m *Metrics) confirm() {
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "pulsegate_confirmation_seconds", Help: "From receiving a reading to its confirmation by the store, by outcome.", Buckets: latencies,
+	}, []string{"outcome"})
+	m.registry.MustRegister(v)
+	m.confirmed, m.confirmedLate = v.WithLabelValues(verify.Accepted.String()), v.WithLabelValues(verify.Late.String())
 }
 
-// Gauge shows the value of f whenever it is asked for.
-func (m *Metrics) Gauge(name, help string, f func() float64) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+func (m *Metrics) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	m.registry.MustRegister(c)
+	return c
 }
 
-// Counter shows the value of f, which never falls, whenever it is asked for.
-func (m *Metrics) Counter(name, help string, f func() float64) {
-	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, f))
+// counters are one for each value of a label, in their order.
+func (m *Metrics) counters(name, help, label string, values []string) []prometheus.Counter {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	m.registry.MustRegister(v)
+	var all []prometheus.Counter
+	for _, value := range values {
+		all = append(all, v.WithLabelValues(value))
+	}
+	return all
+}
+
+func (m *Metrics) histogram(name, help string) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: latencies})
+	m.registry.MustRegister(h)
+	return h
 }
 
 // Decided counts a message by its outcome.
 func (m *Metrics) Decided(o verify.Outcome) { m.outcomes[o].Inc() }
 
-// Stored notes a confirmation: how long the store took, and how old the reading
-// was then.
-func (m *Metrics) Stored(took, age time.Duration) {
+// Stored notes the confirmation of an accepted reading: how long the store took,
+// how long ago the reading was received, and how old it is by its timestamp.
+func (m *Metrics) Stored(took, received, age time.Duration) {
 	m.store.Observe(took.Seconds())
+	m.confirmed.Observe(received.Seconds())
 	// A device's clock may be ahead; a sum that falls is taken for a restart.
 	m.age.Observe(max(age, 0).Seconds())
 }
 
+// StoredLate is Stored for a late reading, which may have waited for a look-up.
+func (m *Metrics) StoredLate(received time.Duration) { m.confirmedLate.Observe(received.Seconds()) }
+
 // StoreFailed counts a reading that could not be stored.
 func (m *Metrics) StoreFailed() { m.unstored.Inc() }
 
-// RejectionLost counts a rejection that will not be in the stream.
-func (m *Metrics) RejectionLost() { m.lost.Inc() }
+// Admitted counts a connection that was let in.
+func (m *Metrics) Admitted() { m.admitted.Inc() }
+
+// AuthFailure is what was wrong with who wanted to connect. The set is closed.
+type AuthFailure uint8
+
+const (
+	// WrongCredentials are those of nobody who is enrolled.
+	WrongCredentials AuthFailure = iota
+	// WrongClientID is not the id of whose credentials they are.
+	WrongClientID
+	// TooManyAttempts were made, so that nobody looked at the credentials.
+	TooManyAttempts
+	// FailedHandshake is that of TLS.
+	FailedHandshake
+
+	authFailureCount
+)
+
+var authFailureNames = [authFailureCount]string{"credentials", "client_id", "attempts", "tls"}
 
 // AuthenticationFailed counts a refused connection.
-func (m *Metrics) AuthenticationFailed() { m.refused.Inc() }
+func (m *Metrics) AuthenticationFailed(f AuthFailure) { m.failures[f].Inc() }
 
 // NotRemembered counts a reading that the replay memory had no room for.
 func (m *Metrics) NotRemembered() { m.dropped.Inc() }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"math"
 	"net"
 	"net/http"
@@ -78,19 +79,23 @@ func total(t *testing.T, families map[string]*dto.MetricFamily, name string) flo
 	return f.GetMetric()[0].GetCounter().GetValue()
 }
 
+// byLabel are the values of a family with one label.
+func byLabel(t *testing.T, families map[string]*dto.MetricFamily, name, label string) map[string]float64 {
+	t.Helper()
+	values := make(map[string]float64)
+	for _, m := range families[name].GetMetric() {
+		if len(m.GetLabel()) != 1 || m.GetLabel()[0].GetName() != label {
+			t.Fatalf("%s has labels %v, want %s alone", name, m.GetLabel(), label)
+		}
+		values[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+	}
+	return values
+}
+
 func TestEveryOutcomeIsCounted(t *testing.T) {
 	m := monitor.NewMetrics()
 	base := serve(t, m, func() error { return nil })
-	counts := func() map[string]float64 {
-		byOutcome := make(map[string]float64)
-		for _, c := range metrics(t, base)["pulsegate_messages_total"].GetMetric() {
-			if len(c.GetLabel()) != 1 || c.GetLabel()[0].GetName() != "outcome" {
-				t.Fatalf("labels %v, want outcome alone", c.GetLabel())
-			}
-			byOutcome[c.GetLabel()[0].GetValue()] = c.GetCounter().GetValue()
-		}
-		return byOutcome
-	}
+	counts := func() map[string]float64 { return byLabel(t, metrics(t, base), "pulsegate_messages_total", "outcome") }
 	before := counts()
 	if len(before) != len(verify.Outcomes()) {
 		t.Errorf("%d outcomes are shown before anything happened, want %d", len(before), len(verify.Outcomes()))
@@ -111,33 +116,33 @@ func TestEveryOutcomeIsCounted(t *testing.T) {
 	}
 }
 
-func TestCountersAndHistograms(t *testing.T) {
+func TestEveryAuthenticationFailureIsCounted(t *testing.T) {
+	m := monitor.NewMetrics()
+	base := serve(t, m, func() error { return nil })
+	for n, f := range []monitor.AuthFailure{monitor.WrongCredentials, monitor.WrongClientID, monitor.TooManyAttempts, monitor.FailedHandshake} {
+		for range n + 1 {
+			m.AuthenticationFailed(f)
+		}
+	}
+	want := map[string]float64{"credentials": 1, "client_id": 2, "attempts": 3, "tls": 4}
+	if got := byLabel(t, metrics(t, base), "pulsegate_authentication_failures_total", "reason"); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestCounters(t *testing.T) {
 	m := monitor.NewMetrics()
 	base := serve(t, m, func() error { return nil })
 	m.StoreFailed()
-	m.RejectionLost()
-	m.RejectionLost()
-	m.AuthenticationFailed()
+	m.Admitted()
 	m.NotRemembered()
-	m.Stored(2*time.Millisecond, time.Second)
-	m.Stored(2*time.Millisecond, -4*time.Second)
-	m.Gauge("pulsegate_test", "A value.", func() float64 { return 42 })
+	m.PreviousKey()
 	families := metrics(t, base)
-	for name, want := range map[string]float64{
-		"pulsegate_store_failures_total":          1,
-		"pulsegate_rejections_dropped_total":      2,
-		"pulsegate_authentication_failures_total": 1,
-		"pulsegate_replay_memory_misses_total":    1,
-		"pulsegate_test":                          42,
+	for _, name := range []string{
+		"pulsegate_store_failures_total", "pulsegate_connections_admitted_total", "pulsegate_replay_memory_misses_total", "pulsegate_previous_key_total",
 	} {
-		if got := total(t, families, name); got != want {
-			t.Errorf("%s is %v, want %v", name, got, want)
-		}
-	}
-	for name, want := range map[string]float64{"pulsegate_store_seconds": 0.004, "pulsegate_reading_age_seconds": 1} {
-		h := families[name].GetMetric()[0].GetHistogram()
-		if h.GetSampleCount() != 2 || math.Abs(h.GetSampleSum()-want) > 1e-9 {
-			t.Errorf("%s has %d samples of %v in all, want 2 of %v", name, h.GetSampleCount(), h.GetSampleSum(), want)
+		if got := total(t, families, name); got != 1 {
+			t.Errorf("%s is %v, want 1", name, got)
 		}
 	}
 	if families["go_goroutines"] == nil {
@@ -146,6 +151,99 @@ func TestCountersAndHistograms(t *testing.T) {
 	for name, f := range families {
 		if strings.HasPrefix(name, "pulsegate_") && f.GetHelp() == "" {
 			t.Errorf("%s has no help", name)
+		}
+	}
+}
+
+func TestHistograms(t *testing.T) {
+	m := monitor.NewMetrics()
+	base := serve(t, m, func() error { return nil })
+	m.Stored(2*time.Millisecond, 5*time.Millisecond, time.Second)
+	m.Stored(2*time.Millisecond, 5*time.Millisecond, -4*time.Second)
+	m.StoredLate(7 * time.Second)
+	families := metrics(t, base)
+	for _, want := range []struct {
+		name, outcome string
+		samples       uint64
+		sum           float64
+	}{
+		{"pulsegate_store_seconds", "", 2, 0.004},
+		{"pulsegate_reading_age_seconds", "", 2, 1},
+		{"pulsegate_confirmation_seconds", "accepted", 2, 0.01},
+		{"pulsegate_confirmation_seconds", "late", 1, 7},
+	} {
+		found := false
+		for _, h := range families[want.name].GetMetric() {
+			if want.outcome != "" && h.GetLabel()[0].GetValue() != want.outcome {
+				continue
+			}
+			found = true
+			if h := h.GetHistogram(); h.GetSampleCount() != want.samples || math.Abs(h.GetSampleSum()-want.sum) > 1e-9 {
+				t.Errorf("%s of %q has %d samples of %v in all, want %d of %v", want.name, want.outcome, h.GetSampleCount(), h.GetSampleSum(), want.samples, want.sum)
+			}
+		}
+		if !found {
+			t.Errorf("%s of %q is missing", want.name, want.outcome)
+		}
+	}
+}
+
+func TestFoundAtEachScrape(t *testing.T) {
+	m := monitor.NewMetrics()
+	base := serve(t, m, func() error { return nil })
+	var now atomic.Int64
+	values := func() map[string]float64 {
+		if now.Load() == 0 {
+			return nil
+		}
+		return map[string]float64{"a": float64(now.Load()), "b": 7}
+	}
+	m.Gauge("pulsegate_one", "A value.", nil, func() float64 { return float64(now.Load()) })
+	m.Gauge("pulsegate_two", "A value.", monitor.Labels{"of": "x"}, func() float64 { return 1 })
+	m.Gauge("pulsegate_two", "A value.", monitor.Labels{"of": "y"}, func() float64 { return 2 })
+	m.Counter("pulsegate_counted_total", "A count.", func() float64 { return float64(now.Load()) })
+	m.Gauges("pulsegate_many", "Values.", "of", values)
+	m.Counters("pulsegate_tallied_total", "Counts.", "of", values)
+	if families := metrics(t, base); families["pulsegate_many"] != nil || total(t, families, "pulsegate_one") != 0 {
+		t.Error("what is not found is shown")
+	}
+	now.Store(42)
+	families := metrics(t, base)
+	for _, name := range []string{"pulsegate_one", "pulsegate_counted_total"} {
+		if got := total(t, families, name); got != 42 {
+			t.Errorf("%s is %v, want 42", name, got)
+		}
+	}
+	for name, want := range map[string]map[string]float64{
+		"pulsegate_two": {"x": 1, "y": 2}, "pulsegate_many": {"a": 42, "b": 7}, "pulsegate_tallied_total": {"a": 42, "b": 7},
+	} {
+		if got := byLabel(t, families, name, "of"); !maps.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+	}
+	if kind := families["pulsegate_tallied_total"].GetType(); kind != dto.MetricType_COUNTER {
+		t.Errorf("counters are of type %v", kind)
+	}
+}
+
+func TestProfiles(t *testing.T) {
+	for _, on := range []monitor.Profiles{true, false} {
+		s, err := monitor.Serve(monitor.Options{Listen: "127.0.0.1:0", Profiles: on, Log: zerolog.Nop()}, monitor.NewMetrics(), func() error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = s.Close(context.Background()) }()
+		for path, there := range map[string]bool{
+			"/debug/pprof/": true, "/debug/pprof/heap?debug=1": true, "/debug/pprof/profile?seconds=1": true,
+			"/debug/pprof/cmdline": false, // it may hold a password
+		} {
+			want := http.StatusNotFound
+			if bool(on) && there {
+				want = http.StatusOK
+			}
+			if status, _, _ := get(t, "http://"+s.Addr().String()+path); status != want {
+				t.Errorf("profiles %v: %s answers %d, want %d", on, path, status, want)
+			}
 		}
 	}
 }

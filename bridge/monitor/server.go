@@ -9,6 +9,7 @@ import (
 	stdlog "log"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Server serves /healthz, /readyz and /metrics.
+// Server serves /healthz, /readyz and /metrics, and profiles if it is to.
 type Server struct {
 	http *http.Server
 	tcp  net.Listener
@@ -28,8 +29,14 @@ type Options struct {
 	Listen string
 	// TLS makes it HTTPS; nil is plain HTTP.
 	TLS *tls.Config
-	Log zerolog.Logger
+	// Profiles says whether /debug/pprof/ is there.
+	Profiles Profiles
+	Log      zerolog.Logger
 }
+
+// Profiles says whether the Go runtime's profiles are served. Whoever reaches
+// them can slow the program down.
+type Profiles bool
 
 // Serve listens and serves. ready returns why the gate is not ready, or nil.
 func Serve(o Options, m *Metrics, ready func() error) (*Server, error) {
@@ -44,6 +51,9 @@ func Serve(o Options, m *Metrics, ready func() error) (*Server, error) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, ready()) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	if o.Profiles {
+		serveProfiles(mux)
+	}
 	s := &Server{tcp: tcp, http: &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
 		ErrorLog: stdlog.New(debugLog{o.Log}, "", 0),
@@ -54,6 +64,14 @@ func Serve(o Options, m *Metrics, ready func() error) (*Server, error) {
 		}
 	}()
 	return s, nil
+}
+
+// serveProfiles leaves out the command line, which may hold a URL with a password.
+func serveProfiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 }
 
 // debugLog turns the HTTP server's lines, which strangers cause, into details.

@@ -85,6 +85,16 @@ func (c *Client) Keys(ctx context.Context, id string) ([]SigningKey, error) {
 	return ask[[]SigningKey](ctx, c, "keys", request{Kind: KindDevice, ID: id})
 }
 
+// CheckMasters is the function of the same name, for those who do not reach the
+// bucket.
+func (c *Client) CheckMasters(ctx context.Context, m Masters) error {
+	proofs, err := ask[map[string]string](ctx, c, "proofs", request{})
+	if err == nil {
+		_, err = m.prove(proofs)
+	}
+	return err
+}
+
 // List returns all entries of a kind in the order of their ids.
 func (c *Client) List(ctx context.Context, kind Kind) ([]Entry, error) {
 	var all []Entry

@@ -34,6 +34,19 @@ func (r *Registry) Known(id string) (Identity, bool) {
 	return Identity{m.id, m.kind()}, true
 }
 
+// Devices returns the ids of the devices that this replica knows, in no order.
+func (r *Registry) Devices() []string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	all := make([]string, 0, len(r.members))
+	for id, m := range r.members {
+		if !m.gateway {
+			all = append(all, id)
+		}
+	}
+	return all
+}
+
 // Carries says whether a gateway may bring readings of a device now.
 func (r *Registry) Carries(gateway, device string) bool {
 	m := r.find(gateway)

@@ -24,26 +24,13 @@ func (r *Registry) proveMasters(ctx context.Context) error {
 }
 
 func (r *Registry) proveOnce(ctx context.Context) error {
-	proofs, revision, err := r.readProofs(ctx)
+	proofs, revision, err := readProofs(ctx, r.bucket)
 	if err != nil {
 		return err
 	}
-	added, shared := false, len(proofs) == 0
-	for _, m := range r.masters.all {
-		known, ok := proofs[m.ID]
-		shared = shared || ok
-		switch {
-		case !ok:
-			proofs[m.ID], added = m.proof(), true
-		case known != m.proof():
-			return fmt.Errorf("the master key %q is not the one that this registry was made with: bring the right master.key into the data directory", m.ID)
-		}
-	}
-	if !shared {
-		return fmt.Errorf("none of this replica's master keys is one that this registry was made with: bring the right master.key into the data directory")
-	}
-	if !added {
-		return nil
+	added, err := r.masters.prove(proofs)
+	if err != nil || !added {
+		return err
 	}
 	value, err := json.Marshal(proofs)
 	if err != nil {
@@ -57,6 +44,36 @@ func (r *Registry) proveOnce(ctx context.Context) error {
 	return conflict(err)
 }
 
+// prove compares the masters with a registry's proofs, and adds those that it
+// does not know yet.
+func (m Masters) prove(proofs map[string]string) (added bool, err error) {
+	shared := len(proofs) == 0
+	for _, one := range m.all {
+		known, ok := proofs[one.ID]
+		shared = shared || ok
+		switch {
+		case !ok:
+			proofs[one.ID], added = one.proof(), true
+		case known != one.proof():
+			return false, fmt.Errorf("the master key %q is not the one that this registry was made with: bring the right master.key into the data directory", one.ID)
+		}
+	}
+	if !shared {
+		return false, errors.New("none of this replica's master keys is one that this registry was made with: bring the right master.key into the data directory")
+	}
+	return added, nil
+}
+
+// CheckMasters says why a replica with these masters would not take a bucket for
+// its registry, or nil. It changes nothing.
+func CheckMasters(ctx context.Context, bucket jetstream.KeyValue, m Masters) error {
+	proofs, _, err := readProofs(ctx, bucket)
+	if err == nil {
+		_, err = m.prove(proofs)
+	}
+	return err
+}
+
 // HasMasters says whether a bucket was made with a master secret: then a new one
 // would be the wrong one.
 func HasMasters(ctx context.Context, bucket jetstream.KeyValue) (bool, error) {
@@ -67,9 +84,9 @@ func HasMasters(ctx context.Context, bucket jetstream.KeyValue) (bool, error) {
 	return err == nil, err
 }
 
-func (r *Registry) readProofs(ctx context.Context) (map[string]string, uint64, error) {
+func readProofs(ctx context.Context, bucket jetstream.KeyValue) (map[string]string, uint64, error) {
 	proofs := make(map[string]string)
-	entry, err := r.bucket.Get(ctx, keyProofs)
+	entry, err := bucket.Get(ctx, keyProofs)
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
 		return proofs, 0, nil

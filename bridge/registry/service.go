@@ -131,7 +131,11 @@ func (s *server) verbs() map[string]verb {
 		"show":        func(ctx context.Context, q request) (any, error) { return r.Show(ctx, q.Kind, q.ID) },
 		"list":        func(ctx context.Context, q request) (any, error) { return s.list(ctx, q) },
 		"credentials": s.reading("credentials", func(ctx context.Context, q request) (any, error) { return r.credentialsNow(ctx, q.ID) }),
-		"keys":        s.reading("keys", func(ctx context.Context, q request) (any, error) { return s.keys(ctx, q.ID) }),
+		"proofs": func(ctx context.Context, _ request) (any, error) {
+			proofs, _, err := readProofs(ctx, r.bucket)
+			return proofs, err
+		},
+		"keys": s.reading("keys", func(ctx context.Context, q request) (any, error) { return s.keys(ctx, q.ID) }),
 	}
 }
 

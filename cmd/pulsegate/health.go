@@ -19,16 +19,19 @@ const (
 	healthLimit = 2 * time.Second
 	// longestReason bounds what is shown of the answer, in bytes.
 	longestReason = 1024
+	// healthAgain is how long after one answer the next is asked for.
+	healthAgain = 250 * time.Millisecond
 )
 
 func newHealth() *cobra.Command {
 	var address string
+	var wait time.Duration
 	cmd := &cobra.Command{
-		Use:   "health [--http ADDR]",
+		Use:   "health [--http ADDR] [--wait DURATION]",
 		Short: "Ask a running service whether it is ready",
 		Long: `Ask a running service whether it is ready, as its /readyz says. The exit status is 0
 only if it is. Meant for health checks where there is no other client, as in the
-container image.`,
+container image, and with --wait for what must not begin sooner.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			scheme := "http"
@@ -42,7 +45,7 @@ container image.`,
 					scheme = "https"
 				}
 			}
-			if err := askReady(cmd.Context(), scheme, reachable(address)); err != nil {
+			if err := awaitReady(cmd.Context(), wait, scheme, reachable(address)); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), "ready")
@@ -50,6 +53,7 @@ container image.`,
 		},
 	}
 	cmd.Flags().StringVar(&address, "http", "", "the service's HTTP `address`, host:port (default http.listen of the configuration)")
+	cmd.Flags().DurationVar(&wait, "wait", 0, "how long to ask again until it is ready (default ask once)")
 	cmd.Flags().String("config", "", "YAML `file` of the service (or $PULSEGATE_CONFIG)")
 	return cmd
 }
@@ -62,6 +66,25 @@ func reachable(address string) string {
 		return net.JoinHostPort("localhost", port)
 	}
 	return address
+}
+
+// awaitReady asks until the service is ready or the time is over, and at least
+// once. Its error is then the last answer.
+func awaitReady(ctx context.Context, wait time.Duration, scheme, address string) error {
+	over := time.After(wait)
+	for {
+		err := askReady(ctx, scheme, address)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-over:
+			return err
+		case <-ctx.Done():
+			return err
+		case <-time.After(healthAgain):
+		}
+	}
 }
 
 func askReady(ctx context.Context, scheme, address string) error {

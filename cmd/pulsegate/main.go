@@ -19,7 +19,7 @@ func run() int {
 	context.AfterFunc(ctx, stop)
 	if err := newRoot().ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "pulsegate: %v\n", err)
-		return 1
+		return exitCode(err)
 	}
 	return 0
 }

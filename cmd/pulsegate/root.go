@@ -18,6 +18,6 @@ JetStream, where triage and every other consumer subscribe.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newDemo(), newServe(), newDevice(), newGateway(), newMaster(), newSign(), newVerify(), newWatch(), newConfig(), newVersion(), newCredentials(), newHealth())
+	root.AddCommand(newDemo(), newServe(), newDevice(), newGateway(), newMaster(), newSign(), newVerify(), newWatch(), newConfig(), newVersion(), newCredentials(), newHealth(), newDoctor())
 	return root
 }

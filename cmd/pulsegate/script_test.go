@@ -48,7 +48,8 @@ func TestScripts(t *testing.T) {
 		Condition: condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"natsserver": startNATS, "lagging": addLagging,
-			"serve": startService, "stop": stopService, "http": getPage, "reading": writeReading, "publish": publishFile,
+			// Not "stop", which is testscript's own and ends the script as passed.
+			"serve": startService, "halt": stopService, "http": getPage, "reading": writeReading, "publish": publishFile,
 		},
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -67,16 +68,26 @@ func serve(ctx context.Context, c config.Config, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "pulsegate %s is ready: MQTT %s, NATS on %s, HTTP on %s; try: pulsegate device add w-0001 --patient p-0001%s; pulsegate watch%s\n",
 		version(), listening(b), b.NATS(), b.HTTP(), dataFlag(c.Data), dataFlag(c.Data))
+	notify(log, daemon.SdNotifyReady)
 	var failed error
 	select {
 	case <-ctx.Done():
 	case failed = <-b.Failed():
 		log.Error().Err(failed).Msg("the gate cannot go on")
 	}
+	notify(log, daemon.SdNotifyStopping)
 	log.Info().Msg("stopping, once what is in flight has been answered; a second signal ends it at once")
 	finishing, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishLimit)
 	defer cancel()
 	return errors.Join(failed, b.Close(finishing))
+}
+
+// notify tells systemd, if it has started this process and wants to know
+// (sd_notify(3)).
+func notify(log zerolog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn().Err(err).Str("state", state).Msg("systemd, as which $NOTIFY_SOCKET names it, could not be told")
+	}
 }
 
 // listening lists where devices can connect, the plain listener by its address

@@ -43,6 +43,22 @@ func (a Answer) Code() byte {
 	return a.Body[at]
 }
 
+// Reason is the reason string of PUBACK or PUBREC (MQTT 5, 3.4.2.2.2), empty
+// without one, or if another property comes first.
+func (a Answer) Reason() string {
+	const reasonString = 0x1F
+	if a.version < MQTT5 || len(a.Body) < 4 {
+		return ""
+	}
+	length, n := binary.Uvarint(a.Body[3:])
+	if n <= 0 || uint64(len(a.Body)-3-n) < length || length < 3 || a.Body[3+n] != reasonString {
+		return ""
+	}
+	rest := a.Body[3+n+1:]
+	size := int(binary.BigEndian.Uint16(rest))
+	return string(rest[2:min(2+size, len(rest))])
+}
+
 // Codes are those of SUBACK and UNSUBACK, one a filter.
 func (a Answer) Codes() []byte {
 	if len(a.Body) < 2 {
@@ -131,7 +147,7 @@ func skipProperties(b []byte) []byte {
 type Client struct {
 	version  byte
 	patience time.Duration
-	conn     *net.TCPConn
+	conn     net.Conn
 	in       *bufio.Reader
 }
 
@@ -143,7 +159,12 @@ func Dial(ctx context.Context, address string, version byte, patience time.Durat
 	if err != nil {
 		return nil, err
 	}
-	return &Client{version: version, patience: patience, conn: conn.(*net.TCPConn), in: bufio.NewReaderSize(conn, 512)}, nil
+	return Over(conn, version, patience), nil
+}
+
+// Over is Dial on a connection that is there, such as one of TLS.
+func Over(conn net.Conn, version byte, patience time.Duration) *Client {
+	return &Client{version: version, patience: patience, conn: conn, in: bufio.NewReaderSize(conn, 512)}
 }
 
 // Version is the protocol's that the client was dialled for.
@@ -193,8 +214,14 @@ func (c *Client) Request(packets ...[]byte) (Answer, error) {
 	return c.Next()
 }
 
-// Finish tells the broker that nothing more will be sent.
-func (c *Client) Finish() error { return c.conn.CloseWrite() }
+// Finish tells the broker that nothing more will be sent, if the connection can.
+func (c *Client) Finish() error {
+	half, ok := c.conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
+}
 
 // Close closes the socket.
 func (c *Client) Close() { _ = c.conn.Close() }
