@@ -143,22 +143,31 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 }
 
 // OnPublish puts the message into its connection's queue, and waits while that
-// is full. ErrRejectPacket keeps Mochi from acknowledging or forwarding it.
+// is full.
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	q := connectionOf(cl).queue.Load()
 	if q == nil {
-		return pk, packets.ErrRejectPacket
+		return taken(pk)
 	}
 	if q.overdrawn(pk.FixedHeader.Qos) {
 		_ = h.server.DisconnectClient(cl, packets.ErrReceiveMaximum)
-		return pk, packets.ErrRejectPacket
+		return taken(pk)
 	}
 	m := Message{Topic: pk.TopicName, Payload: pk.Payload}
 	if pk.FixedHeader.Retain {
 		m.Form = Retained
 	}
 	q.publish(m, pk.PacketID, pk.FixedHeader.Qos, pk.FixedHeader.Remaining)
-	return pk, packets.ErrRejectPacket
+	return taken(pk)
+}
+
+// taken leaves Mochi nothing to do with a packet: what is to be ignored it does
+// not forward, and what has QoS 0 it does not acknowledge. ErrRejectPacket says
+// the same, but then Mochi copies each packet to the heap for its log, a
+// kilobyte, whether or not that is written.
+func taken(pk packets.Packet) (packets.Packet, error) {
+	pk.Ignore, pk.FixedHeader.Retain, pk.FixedHeader.Qos = true, false, 0
+	return pk, nil
 }
 
 // OnPacketEncode completes CONNACK and corrects DISCONNECT. Session Present is 1 whenever the client
