@@ -44,3 +44,6 @@ const (
 	EventsWaiting = eventsWaiting
 	AuditsWaiting = auditsWaiting
 )
+
+// ReadFirst reads the answer to what was stored for the first time.
+var ReadFirst = readFirst

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,15 +111,19 @@ type Store struct {
 
 	mu      sync.Mutex
 	pending map[uint64]*publication
-	last    uint64
 	closed  bool
 	health  health
 
+	// last is the latest publication's token.
+	last   atomic.Uint64
+	forms  sync.Pool
 	groups *groups
 }
 
 type publication struct {
-	message *nats.Msg
+	subject, reply, id, findings string
+
+	payload []byte
 	token   uint64
 	started time.Time
 	// again is when to publish next; zero is not before the look-up is done.
@@ -145,6 +148,7 @@ func NewStore(nc *nats.Conn, o Options) (*Store, error) {
 		audits:  make(chan *nats.Msg, auditsWaiting),
 		sampled: limits.NewLog(o.Log),
 		pending: make(map[uint64]*publication),
+		forms:   sync.Pool{New: newForm},
 	}
 	s.health.wellAt(o.Now())
 	var err error
@@ -179,18 +183,13 @@ func (s *Store) Publish(r Record, done func(Confirmation, error)) {
 
 func (s *Store) publication(r Record, subject string, done func(Confirmation, error)) *publication {
 	now := s.options.Now()
-	return &publication{
+	p := &publication{
+		subject: subject, payload: r.Payload, token: s.last.Add(1),
 		started: now, again: now.Add(patience), deadline: now.Add(s.options.Deadline),
 		attempts: 1, stands: r.Stands, done: done,
-		message: &nats.Msg{
-			Subject: subject,
-			Header: nats.Header{
-				jetstream.MsgIDHeader: {r.Identity.String()},
-				HeaderFindings:        {s.findings(r)},
-			},
-			Data: r.Payload,
-		},
 	}
+	s.label(p, r)
+	return p
 }
 
 func (s *Store) publish(p *publication) {
@@ -209,29 +208,17 @@ func (s *Store) await(p *publication) bool {
 		p.cause = errClosed
 		return false
 	}
-	s.last++
-	p.token = s.last
-	p.message.Reply = s.inbox + strconv.FormatUint(p.token, 36)
 	s.pending[p.token] = p
 	return true
 }
 
-// findings writes the header's value. Ids and numbers need no quoting.
-func (s *Store) findings(r Record) string {
-	b := make([]byte, 0, 96)
-	b = append(b, "generation="...)
-	b = strconv.AppendUint(b, uint64(r.Generation), 10)
-	b = append(b, ", age_ms="...)
-	b = strconv.AppendInt(b, r.Age.Milliseconds(), 10)
-	b = append(b, ", received="...)
-	b = strconv.AppendFloat(b, float64(r.Received.UnixMilli())/1000, 'f', 3, 64)
-	b = append(b, `, replica="`...)
-	b = append(b, s.options.Replica...)
-	return string(append(b, '"'))
-}
-
 func (s *Store) send(p *publication) {
-	if err := s.nc.PublishMsg(p.message); err != nil {
+	f := s.forms.Get().(*form)
+	f.message.Subject, f.message.Reply, f.message.Data = p.subject, p.reply, p.payload
+	f.id[0], f.findings[0] = p.id, p.findings
+	err := s.nc.PublishMsg(&f.message)
+	s.forms.Put(f)
+	if err != nil {
 		s.postpone(p.token, fmt.Errorf("publishing to NATS: %w", err))
 	}
 }
