@@ -221,3 +221,37 @@ func TestNATSStopsReading(t *testing.T) {
 	r.resume()
 	publishing.Wait()
 }
+
+// TestWhatWaitedToBeSentMustStand holds the connection up with much, so that a
+// reading waits behind it until it is old.
+func TestWhatWaitedToBeSentMustStand(t *testing.T) {
+	t.Parallel()
+	d := openDepot(t)
+	r := newRelay(t, d.server.Addr().String())
+	d.connect(t, r.url())
+	t.Cleanup(r.resume)
+	d.ensure(t, depotLayout())
+	p := d.patient(t, time.Hour)
+	r.pause()
+	large := record(1)
+	large.Payload = bytes.Repeat([]byte("x"), 4096)
+	for range 8 << 10 {
+		p.Publish(large, func(egress.Confirmation, error) {})
+	}
+	fallen := errors.New("fallen")
+	waiting := record(2)
+	waiting.Stands = func() error { return fallen }
+	answers := make(chan answer, 1)
+	p.Publish(waiting, func(c egress.Confirmation, err error) { answers <- answer{c, err} })
+	p.forward(20 * time.Second)
+	r.resume()
+	if a := receive(t, answers); !errors.Is(a.err, egress.ErrWithdrawn) || !errors.Is(a.err, fallen) {
+		t.Errorf("answer %+v, want that it is withdrawn", a)
+	}
+	if a := publish(t, p.Store, record(3)); a.err != nil {
+		t.Fatal(a.err)
+	}
+	if times := d.inStream(t)[string(waiting.Payload)]; times != 0 {
+		t.Errorf("what was withdrawn is stored %d times", times)
+	}
+}

@@ -111,13 +111,17 @@ type Store struct {
 
 	mu      sync.Mutex
 	pending map[uint64]*publication
-	closed  bool
-	health  health
+	// outgoing are those to be published for the first time, in their order.
+	outgoing []*publication
+	closed   bool
+	health   health
 
 	// last is the latest publication's token.
 	last   atomic.Uint64
 	forms  sync.Pool
 	groups *groups
+	// ready holds a token while anything is outgoing.
+	ready chan struct{}
 }
 
 type publication struct {
@@ -149,6 +153,7 @@ func NewStore(nc *nats.Conn, o Options) (*Store, error) {
 		sampled: limits.NewLog(o.Log),
 		pending: make(map[uint64]*publication),
 		forms:   sync.Pool{New: newForm},
+		ready:   make(chan struct{}, 1),
 	}
 	s.health.wellAt(o.Now())
 	var err error
@@ -166,6 +171,7 @@ func NewStore(nc *nats.Conn, o Options) (*Store, error) {
 		return nil, fmt.Errorf("subscribing to the store's answers: %w", err)
 	}
 	// Sending blocks while NATS does not read; giving up must not.
+	s.stopped.Go(s.sendFirst)
 	s.stopped.Go(func() { s.every(tick, s.sendAgain) })
 	s.stopped.Go(func() { s.every(tick, s.giveUp) })
 	s.stopped.Go(func() { s.every(probeEvery, s.probe) })
@@ -190,37 +196,6 @@ func (s *Store) publication(r Record, subject string, done func(Confirmation, er
 	}
 	s.label(p, r)
 	return p
-}
-
-func (s *Store) publish(p *publication) {
-	if !s.await(p) {
-		p.fail()
-		return
-	}
-	s.send(p)
-}
-
-// await lets a publication's answer be found, and says whether there can be one.
-func (s *Store) await(p *publication) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		p.cause = errClosed
-		return false
-	}
-	s.pending[p.token] = p
-	return true
-}
-
-func (s *Store) send(p *publication) {
-	f := s.forms.Get().(*form)
-	f.message.Subject, f.message.Reply, f.message.Data = p.subject, p.reply, p.payload
-	f.id[0], f.findings[0] = p.id, p.findings
-	err := s.nc.PublishMsg(&f.message)
-	s.forms.Put(f)
-	if err != nil {
-		s.postpone(p.token, fmt.Errorf("publishing to NATS: %w", err))
-	}
 }
 
 // postpone notes why a publish did not succeed and lets it go out again soon.
