@@ -108,6 +108,11 @@ func (w *Watch) learnOf(d *record, c Condition, sequence uint64, data []byte) {
 	var e Event
 	if err := json.Unmarshal(data, &e); err != nil {
 		w.options.Log.Warn().Str("device", d.id).Msg("an announcement in the audit cannot be read")
+		// What is to be announced next comes after it all the same.
+		d.mu.Lock()
+		t := &d.more().told[c]
+		t.sequence = max(t.sequence, sequence)
+		d.mu.Unlock()
 		return
 	}
 	w.apply(d, c, &e, sequence)

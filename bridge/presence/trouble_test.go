@@ -204,3 +204,34 @@ func TestOff(t *testing.T) {
 		t.Errorf("of the device it knows %+v", s)
 	}
 }
+
+// TestUnreadableAnnouncement lets the audit hold what no replica can read: it
+// neither keeps that device's trouble from being announced, nor another's.
+func TestUnreadableAnnouncement(t *testing.T) {
+	w := newWorld(t)
+	w.enrol(w1)
+	w.enrol(&verify.Device{ID: "w-2", Patient: "p-2"})
+	w.change = func(o *presence.Options) { o.SilentAfter = 0 }
+	need(t, w.conn.Publish("gate.in.audit.presence.refused.w-1", []byte(`{"time":1}`)))
+	need(t, w.conn.Flush())
+	_, err := w.events.NextMsg(patience) // what cannot be read
+	need(t, err)
+	a := w.start()
+	for _, device := range []string{"w-1", "w-2"} {
+		var held presence.Held
+		for range 10 {
+			now, _ := w.read()
+			a.Refused(&held, device, verify.BadSignature, now, time.Time{})
+			w.advance(refusedAfter)
+		}
+	}
+	for range 5 {
+		a.Turn()
+	}
+	for _, device := range []string{"w-1", "w-2"} {
+		if e := w.next(); e.Device != device || e.State != presence.Begun {
+			t.Errorf("announced: %+v", e)
+		}
+	}
+	w.nothing()
+}
