@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pulsegate/pulsegate/bridge/config"
 	"github.com/pulsegate/pulsegate/bridge/ingress/mqttest"
 )
 
@@ -63,5 +64,25 @@ func TestUnit(t *testing.T) {
 	}
 	if out, err := exec.Command("systemd-analyze", "security", "--offline=yes", "--threshold=20", file).CombinedOutput(); err != nil {
 		t.Errorf("systemd-analyze security, at most 2.0: %v\n%s", err, out)
+	}
+}
+
+// TestUnitFitsTheRest reads what else relies on the unit: the alert on restarts
+// needs /proc/stat, which ProcSubset=pid hides, and the example for production
+// names a file that only its owner may read, which the unit's dynamic user is of
+// nothing but the state directory.
+func TestUnitFitsTheRest(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(unit)
+	must(t, err)
+	if strings.Contains(string(text), "\nProcSubset=pid") {
+		t.Error("ProcSubset=pid hides /proc/stat, and so process_start_time_seconds")
+	}
+	_, after, _ := strings.Cut(string(text), "\nStateDirectory=")
+	directory, _, _ := strings.Cut(after, "\n")
+	c, err := config.Load(config.Sources{File: "../../configs/production.yaml", Environ: []string{"HOME=/"}})
+	must(t, err)
+	if directory == "" || filepath.Dir(c.NATS.URLFile) != "/var/lib/"+directory {
+		t.Errorf("%s is not in the state directory %q", c.NATS.URLFile, directory)
 	}
 }
