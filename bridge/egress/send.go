@@ -56,10 +56,13 @@ func (s *Store) sendFirst() {
 		some, s.outgoing = s.outgoing, some[:0]
 		s.mu.Unlock()
 		for _, p := range some {
-			if passed(p.started, s.options.Now()) < fresh {
-				s.send(p)
-			} else {
+			switch waited := passed(p.started, s.options.Now()); {
+			case waited >= fresh:
 				s.notSent(p) // sendAgain will, if it still stands
+			case waited >= tick:
+				s.retry(p) // much may have changed
+			default:
+				s.send(p)
 			}
 		}
 		clear(some)
