@@ -99,13 +99,20 @@ func (s small) ballast() string { return filepath.Join(s.dir, "ballast") }
 func (s small) fill(g *gate) {
 	g.t.Helper()
 	const room = 64 << 10
-	var free unix.Statfs_t
-	must(g.t, unix.Statfs(s.dir, &free))
-	size := int64(free.Bavail)*free.Bsize - room
 	file, err := os.Create(s.ballast())
 	must(g.t, err)
 	defer file.Close()
-	must(g.t, unix.Fallocate(int(file.Fd()), 0, 0, max(size, 1)))
+	for err = unix.ENOSPC; errors.Is(err, unix.ENOSPC); {
+		// The gate may take what is free before it is taken here.
+		var free unix.Statfs_t
+		must(g.t, unix.Statfs(s.dir, &free))
+		size := int64(free.Bavail)*free.Bsize - room
+		if size <= 0 {
+			return
+		}
+		err = unix.Fallocate(int(file.Fd()), 0, 0, size)
+	}
+	must(g.t, err)
 }
 
 func (s small) free(g *gate) {
