@@ -175,6 +175,10 @@ func taken(pk packets.Packet) (packets.Packet, error) {
 // by construction, and told 0 it would throw its unacknowledged readings away
 // [MQTT-3.2.2-5].
 func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	if connectionOf(cl).parted(pk.FixedHeader.Type) {
+		pk.FixedHeader.Type = packets.Reserved // see below
+		return pk
+	}
 	if pk.FixedHeader.Type == packets.Disconnect && cl.Properties.ProtocolVersion < 5 {
 		// In MQTT 3.1.1 no server sends one (3.14), but Mochi does; a type
 		// that it cannot encode is not sent.

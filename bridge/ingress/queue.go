@@ -239,14 +239,25 @@ func (q *queue) release(id uint16) bool {
 	return ok
 }
 
+func (q *queue) over() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.closed
+}
+
 // write sends acknowledgements past Mochi's WritePacket, which makes one system
-// call a packet, but under the same lock.
+// call a packet, but under the same lock. It leaves them out once the queue is
+// closed, since a DISCONNECT may have gone out, after which nothing may
+// [MQTT-3.14.4-1].
 func (q *queue) write(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
 	q.client.Lock()
 	defer q.client.Unlock()
+	if q.over() {
+		return nil
+	}
 	_, err := q.client.Net.Conn.Write(b)
 	return err
 }

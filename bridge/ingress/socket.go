@@ -10,6 +10,7 @@ import (
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 const (
@@ -122,6 +123,8 @@ type connection struct {
 	vacate, leave sync.Once
 
 	queue atomic.Pointer[queue]
+	// parting is set once a DISCONNECT goes out.
+	parting atomic.Bool
 	// chatter belongs to the goroutine that reads.
 	chatter chatter
 	// will is what CONNECT asked for; only the reading goroutine looks at it.
@@ -161,6 +164,20 @@ func (c *connection) Close() error {
 }
 
 func (c *connection) hurry() { c.socket.hurry() }
+
+// parted says whether a packet that is about to be sent follows a DISCONNECT, after
+// which nothing may be sent [MQTT-3.14.4-1]. One that is a DISCONNECT also ends the
+// acknowledgements.
+func (c *connection) parted(packet byte) bool {
+	if packet != packets.Disconnect {
+		return c.parting.Load()
+	}
+	if c.parting.Swap(true) {
+		return true
+	}
+	c.end()
+	return false
+}
 
 // end closes the queue of a connection that was let in.
 func (c *connection) end() {

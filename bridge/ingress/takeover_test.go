@@ -1,6 +1,7 @@
 package ingress_test
 
 import (
+	"sync/atomic"
 	"testing"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -31,6 +32,40 @@ func TestTakeover(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNothingFollowsADisconnect ends a connection while its messages are being
+// answered [MQTT-3.14.4-1].
+func TestNothingFollowsADisconnect(t *testing.T) {
+	t.Parallel()
+	var decided atomic.Int32
+	b := open(t, nil)
+	b.settle = func(c call) {
+		if decided.Add(1)%20 == 0 {
+			b.Disconnect("w-1")
+		}
+		go c.done(rejected)
+	}
+	for range 200 {
+		c := b.connect(t, 5, "w-1")
+		go func() {
+			for id := range 60 {
+				if c.TrySend(publish(uint16(id+1), 1)) != nil {
+					return
+				}
+			}
+		}()
+		for told := false; ; {
+			pk, err := c.Next()
+			if err != nil {
+				break
+			}
+			if told {
+				t.Fatalf("a packet of type %d follows the DISCONNECT", pk.FixedHeader.Type)
+			}
+			told = pk.FixedHeader.Type == packets.Disconnect
+		}
+	}
 }
 
 // TestTakeoversAtOnce: of those who come with one name at the same instant one
